@@ -1,0 +1,66 @@
+/*
+ * compat.h - every difference between PostgreSQL major versions, in one place.
+ *
+ * Owns:    nothing; macros and inline shims shaped like the newest API.
+ * Locking: none.
+ * Runs in: every process.
+ */
+#ifndef KIN_COMPAT_H
+#define KIN_COMPAT_H
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+
+#if PG_VERSION_NUM < 150000
+#error "kinesis needs PostgreSQL 15 or later"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/*
+ * Makes a tuple header that of a composite datum.  Minor releases from November 2026 on (15.20) mark such tuples with the
+ * version of their row type, and refuse to read them without.
+ */
+static inline void
+kin_set_datum(HeapTupleHeader header, TupleDesc columns, uint32 len)
+{
+#ifdef VersionedDatumOffsetNumber
+	heap_tuple_set_datum(header, columns, len);
+#else
+	HeapTupleHeaderSetDatumLength(header, len);
+	HeapTupleHeaderSetTypeId(header, columns->tdtypeid);
+	HeapTupleHeaderSetTypMod(header, columns->tdtypmod);
+#endif
+}
+
+/*
+ * Adds one empty page at the end of a heap and returns its block number.  16 moved relation extension behind
+ * ExtendBufferedRel (commit 31966b151).
+ */
+static inline BlockNumber
+kin_extend_heap(Relation rel)
+{
+	Buffer		buffer;
+	BlockNumber block;
+
+#if PG_VERSION_NUM >= 160000
+	buffer = ExtendBufferedRel(BMR_REL(rel), MAIN_FORKNUM, NULL, EB_LOCK_FIRST);
+#else
+	LockRelationForExtension(rel, ExclusiveLock);
+	buffer = ReadBufferExtended(rel, MAIN_FORKNUM, P_NEW, RBM_ZERO_AND_LOCK, NULL);
+	UnlockRelationForExtension(rel, ExclusiveLock);
+#endif
+	PageInit(BufferGetPage(buffer), BufferGetPageSize(buffer), 0);
+	MarkBufferDirty(buffer);
+	block = BufferGetBlockNumber(buffer);
+	UnlockReleaseBuffer(buffer);
+	return block;
+}
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * error_report.c - reports AWS errors with their SQLSTATEs, from C and from SQL.
+ *
+ * Owns:    the table in error_report.h, in constant memory.
+ * Locking: none.
+ * Runs in: backends and workers.
+ */
+#include "postgres.h"
+
+#include "funcapi.h"
+#include "utils/builtins.h"
+
+#include "error_report.h"
+
+typedef struct KinErrorEntry
+{
+	const char *name;
+	const char *sqlstate;
+	const char *message;
+} KinErrorEntry;
+
+#define KIN_ERROR_ENTRY(id, name, sqlstate, message) [id] = {name, sqlstate, message},
+static const KinErrorEntry error_table[KIN_ERROR_COUNT] = {KIN_ERRORS(KIN_ERROR_ENTRY)};
+
+PG_FUNCTION_INFO_V1(kin_raise);
+PG_FUNCTION_INFO_V1(kin_error_codes);
+
+/* The AWS name of an error, as clients of the API know it. */
+const char *
+kin_error_name(KinError error)
+{
+	return error_table[error].name;
+}
+
+/*
+ * Auxiliary of ereport(): sets the SQLSTATE and a detail that names the AWS error.  A later errdetail() of the caller
+ * replaces that detail.
+ */
+int
+kin_errcode(KinError error)
+{
+	const char *state = error_table[error].sqlstate;
+
+	errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]));
+	errdetail("AWS error: %s.", error_table[error].name);
+	return 0;
+}
+
+static KinError
+error_by_name(const char *name)
+{
+	for (int i = 0; i < KIN_ERROR_COUNT; i++)
+		if (strcmp(error_table[i].name, name) == 0)
+			return (KinError) i;
+	elog(ERROR, "unknown AWS error \"%s\"", name);
+}
+
+/* kinesis._raise(error, message, detail, hint): the SQL side of kin_errcode(); a null message means the table's own. */
+Datum
+kin_raise(PG_FUNCTION_ARGS)
+{
+	KinError	error = error_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	const char *message = PG_ARGISNULL(1) ? error_table[error].message : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	const char *detail = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	const char *hint = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
+
+	ereport(ERROR,
+			(kin_errcode(error),
+			 errmsg_internal("%s", message),
+			 detail ? errdetail_internal("%s", detail) : 0,
+			 hint ? errhint("%s", hint) : 0));
+	PG_RETURN_VOID();
+}
+
+/* kinesis.error_codes(): the table as rows (error, sqlstate, message). */
+Datum
+kin_error_codes(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < KIN_ERROR_COUNT; i++)
+	{
+		Datum		values[3] = {CStringGetTextDatum(error_table[i].name),
+			CStringGetTextDatum(error_table[i].sqlstate),
+		CStringGetTextDatum(error_table[i].message)};
+		bool		nulls[3] = {false, false, false};
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}

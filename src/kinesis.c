@@ -1,0 +1,46 @@
+/*
+ * kinesis.c - loads the library: settings, shared memory, hooks.
+ *
+ * Owns:    nothing but the order in which the parts are set up.
+ * Locking: none.
+ * Runs in: the postmaster, once, through shared_preload_libraries.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "commit_wake.h"
+#include "compat.h"
+#include "settings_define.h"
+#include "shard_scan.h"
+#include "shard_state.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(kin_check_preload);
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	/*
+	 * Loaded by a single session there is no shared memory for the shards.  Say nothing here, so that DROP EXTENSION and
+	 * pg_dump still work; whatever needs the memory says what to do.
+	 */
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	kin_define_settings();
+	kin_shard_state_init();
+	kin_commit_wake_init();
+	kin_shard_scan_init();
+}
+
+/* kinesis._check_preload(): run first by CREATE EXTENSION. */
+Datum
+kin_check_preload(PG_FUNCTION_ARGS)
+{
+	kin_check_loaded();
+	PG_RETURN_VOID();
+}

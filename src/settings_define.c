@@ -1,0 +1,91 @@
+/*
+ * settings_define.c - defines the settings, alphabetically, with their checks.
+ *
+ * Owns:    the variables behind the settings, one copy a process.
+ * Locking: none; kinesis.max_shards is fixed at server start because it sizes shared memory.
+ * Runs in: every process, once, from _PG_init.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "settings_define.h"
+
+char	   *kin_account_id_setting;
+bool		kin_aws_limits_setting;
+double		kin_clock_offset_setting;
+int			kin_max_shards_setting;
+char	   *kin_region_setting;
+int			kin_iterator_lifetime_setting;
+
+PG_FUNCTION_INFO_V1(kin_account_id);
+PG_FUNCTION_INFO_V1(kin_region);
+
+/* An AWS account is 12 digits; anything else would make ARNs that no client parses. */
+static bool
+check_account_id(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) == 12 && strspn(*newval, "0123456789") == 12)
+		return true;
+	GUC_check_errdetail("An AWS account id has exactly 12 digits.");
+	return false;
+}
+
+static bool
+check_region(char **newval, void **extra, GucSource source)
+{
+	if (**newval != '\0' && strspn(*newval, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(*newval))
+		return true;
+	GUC_check_errdetail("A region has lower-case letters, digits and hyphens only.");
+	return false;
+}
+
+void
+kin_define_settings(void)
+{
+	DefineCustomStringVariable("kinesis.account_id",
+							   "Account that appears in the ARNs of streams.",
+							   NULL, &kin_account_id_setting, "000000000000",
+							   PGC_SUSET, 0, check_account_id, NULL, NULL);
+	DefineCustomBoolVariable("kinesis.aws_limits",
+							 "Enforces AWS's quotas on control-plane calls.",
+							 "Call rates, the 2x / half rule of UpdateShardCount and its ten calls a day.",
+							 &kin_aws_limits_setting, false,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable("kinesis.clock_offset",
+							 "Moves the clock of streams. For tests only.",
+							 "Records that were put with a moved clock keep their sequence numbers.",
+							 &kin_clock_offset_setting, 0, -1e12, 1e12,
+							 PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("kinesis.max_shards",
+							"Shards, over all databases, that can be in use at the same time.",
+							"Each takes about 400 bytes of shared memory. Shards that rest give their place to others.",
+							&kin_max_shards_setting, 10000, 16, 1000000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("kinesis.region",
+							   "Region that appears in the ARNs of streams.",
+							   NULL, &kin_region_setting, "us-east-1",
+							   PGC_SUSET, 0, check_region, NULL, NULL);
+	DefineCustomIntVariable("kinesis.shard_iterator_lifetime",
+							"Time after which a shard iterator expires; 0 means never.",
+							NULL, &kin_iterator_lifetime_setting, 300, 0, INT_MAX / 1000,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+	MarkGUCPrefixReserved("kinesis");
+}
+
+/* kinesis._account_id() */
+Datum
+kin_account_id(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(kin_account_id_setting));
+}
+
+/* kinesis._region() */
+Datum
+kin_region(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(kin_region_setting));
+}

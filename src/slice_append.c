@@ -1,0 +1,363 @@
+/*
+ * slice_append.c - numbers records and appends them to the newest slice of their shard.
+ *
+ * Owns:    the last number of every shard (in its slot), and the rule that place order is number order.
+ * Locking: RowExclusiveLock on the slice until the transaction ends: it is what resharding waits for.  Then the slot's
+ *          LWLock, held from taking a number to having the rows in the heap, and no longer: commit and fsync come
+ *          after it.  Relations are opened before the LWLock, never under it.
+ * Runs in: backends and workers of a primary.
+ *
+ * Rows go behind all rows, always.  Three things could break that, and are kept away here: the free space map (not
+ * used); a backend's remembered target page (set anew each time); and line pointers that VACUUM has freed on the last
+ * page after an abort (such a page is left as it is and a new one begun).
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/twophase.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "commit_wake.h"
+#include "compat.h"
+#include "error_report.h"
+#include "sequence_number.h"
+#include "slice_append.h"
+#include "slice_make.h"
+#include "slice_scan.h"
+#include "throttle_take.h"
+
+#define APPEND_BATCH 500
+
+/* The least that heap_multi_insert() asks of a slot: here is your heap tuple.  A real slot per record costs more than md5. */
+typedef struct TupleHolder
+{
+	TupleTableSlot slot;
+	HeapTuple	tuple;
+} TupleHolder;
+
+static void
+holder_nothing(TupleTableSlot *slot)
+{
+}
+
+static HeapTuple
+holder_tuple(TupleTableSlot *slot)
+{
+	return ((TupleHolder *) slot)->tuple;
+}
+
+static const TupleTableSlotOps holder_ops = {
+	.base_slot_size = sizeof(TupleHolder),
+	.materialize = holder_nothing,
+	.get_heap_tuple = holder_tuple,
+};
+
+static const TupleTableSlot holder_slot = {.type = T_TupleTableSlot,.tts_ops = &holder_ops};
+
+/*
+ * Makes the last page the place where the next rows go.  Returns a pin on it (or InvalidBuffer for an empty heap): while
+ * it is held VACUUM can't get its cleanup lock, so no line pointer of the page can become free before we insert.
+ */
+static Buffer
+aim_at_end(Relation rel)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	Buffer		buffer;
+	Page		page;
+	bool		has_holes;
+
+	if (nblocks == 0)
+	{
+		RelationSetTargetBlock(rel, InvalidBlockNumber);
+		return InvalidBuffer;
+	}
+	buffer = ReadBuffer(rel, nblocks - 1);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	has_holes = !PageIsNew(page) && PageHasFreeLinePointers(page);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	RelationSetTargetBlock(rel, has_holes ? kin_extend_heap(rel) : nblocks - 1);
+	return buffer;
+}
+
+void
+kin_append_tuples(Relation rel, HeapTuple *tuples, int n)
+{
+	static TupleHolder holders[APPEND_BATCH];
+	static TupleTableSlot *slots[APPEND_BATCH];
+	Buffer		pin = aim_at_end(rel);
+	CommandId	cid = GetCurrentCommandId(true);
+
+	Assert(n <= APPEND_BATCH);
+	if (n == 1)
+		heap_insert(rel, tuples[0], cid, HEAP_INSERT_SKIP_FSM, NULL);
+	else
+	{
+		for (int i = 0; i < n; i++)
+		{
+			memcpy(&holders[i].slot, &holder_slot, sizeof(holder_slot));
+			holders[i].tuple = tuples[i];
+			slots[i] = &holders[i].slot;
+		}
+		heap_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
+	}
+	if (BufferIsValid(pin))
+		ReleaseBuffer(pin);
+}
+
+/*
+ * Greatest number ever stored in a shard, by its newest slice that has any.  Prepared transactions may hold records
+ * anywhere, as far as a new slot knows; *floor is where to look for the first one.
+ */
+static int64
+stored_tail(KinStream *stream, KinShard *shard, int64 *floor)
+{
+	int64		tail = Max(shard->starting_number, shard->ending_number);
+
+	kin_shard_read_slices(stream, shard, true);
+	*floor = shard->nslices > 1 ? shard->slices[0].lower - 1 : tail;
+	for (int i = shard->nslices - 1; i >= 0; i--)
+	{
+		Relation	rel = try_relation_open(shard->slices[i].relid, AccessShareLock);
+		int64		last;
+
+		if (rel == NULL)
+			continue;
+		last = kin_slice_tail(rel);
+		relation_close(rel, AccessShareLock);
+		if (last >= 0)
+		{
+			*floor = shard->slices[Max(i - 1, 0)].lower - 1;
+			return Max(tail, last);
+		}
+	}
+	return tail;
+}
+
+/*
+ * Not on a standby: what is loaded there would be out of date after promotion, and numbers would be given out twice.
+ */
+KinShardSlot *
+kin_shard_lock(KinStream *stream, KinShard *shard)
+{
+	if (RecoveryInProgress())
+		elog(ERROR, "the last number of a shard can't be known during recovery");
+	for (;;)
+	{
+		uint64		evictions;
+		int64		tail;
+		int64		floor;
+
+		if (shard->slot == NULL)
+			shard->slot = kin_slot_find(&shard->key);
+		if (!kin_slot_lock(shard->slot, &shard->key))
+		{
+			shard->slot = NULL;
+			continue;
+		}
+		if (shard->slot->loaded)
+			return shard->slot;
+		kin_slot_unlock(shard->slot);
+
+		/*
+		 * The heap can't be read under the lock.  Nobody appends to a shard whose slot is not loaded, so what we read
+		 * stays true, unless meanwhile somebody else loaded it, appended, and the slot went to another shard and back.
+		 */
+		evictions = kin_slot_evictions();
+		tail = stored_tail(stream, shard, &floor);
+		if (!kin_slot_lock(shard->slot, &shard->key))
+		{
+			shard->slot = NULL;
+			continue;
+		}
+		if (!shard->slot->loaded)
+		{
+			if (evictions != kin_slot_evictions())
+			{
+				kin_slot_unlock(shard->slot);
+				continue;
+			}
+			shard->slot->last_number = shard->slot->boundary = shard->slot->settled = tail;
+			shard->slot->prepared_floor = max_prepared_xacts > 0 ? Min(floor, tail) : -1;
+			shard->slot->loaded = true;
+		}
+		return shard->slot;
+	}
+}
+
+/* A guess, without the lock, at the number that comes next. */
+static int64
+likely_number(KinShard *shard)
+{
+	int64		now = kin_number_of_ms(kin_now_ms());
+	KinShardSlot *slot = shard->slot;
+
+	if (slot && slot->loaded && memcmp(&slot->key, &shard->key, sizeof(shard->key)) == 0)
+		now = Max(now, slot->last_number + 1);
+	return now;
+}
+
+bool
+kin_append_prepare(KinStream *stream, KinShard *shard)
+{
+	KinSlice   *slice;
+	int64		number = Max(likely_number(shard), shard->starting_number + 1);
+
+	kin_shard_read_slices(stream, shard, false);
+	slice = kin_slice_for_number(shard, number);
+	if (slice == NULL)
+	{
+		kin_slice_make(stream, shard, number);
+		return false;
+	}
+	LockRelationOid(slice->relid, RowExclusiveLock);
+	return kin_stream_is_current(stream);
+}
+
+/*
+ * Marks the records that the shard's limits let through and takes their tokens; returns their number.  In mode
+ * KIN_APPEND_ALL it is all or none (-1).
+ */
+static int
+throttle(KinStream *stream, KinShardSlot *slot, KinNewRecord **records, int n, KinAppendMode mode)
+{
+	int64		now = GetCurrentTimestamp();
+	int			passed = 0;
+
+	if (stream->write_bytes_rate < 0 && stream->write_records_rate < 0)
+		return n;
+	kin_bucket_refill(&slot->write_bytes, stream->write_bytes_rate, now);
+	kin_bucket_refill(&slot->write_records, stream->write_records_rate, now);
+	if (mode == KIN_APPEND_ALL)
+	{
+		int64		size = 0;
+
+		for (int i = 0; i < n; i++)
+			size += records[i]->size;
+		if (!kin_bucket_allows(&slot->write_bytes, stream->write_bytes_rate, size) ||
+			!kin_bucket_allows(&slot->write_records, stream->write_records_rate, n))
+			return -1;
+		kin_bucket_take(&slot->write_bytes, stream->write_bytes_rate, size);
+		kin_bucket_take(&slot->write_records, stream->write_records_rate, n);
+		return n;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		records[i]->throttled = !kin_bucket_allows(&slot->write_bytes, stream->write_bytes_rate, records[i]->size) ||
+			!kin_bucket_allows(&slot->write_records, stream->write_records_rate, 1);
+		if (records[i]->throttled)
+			continue;
+		kin_bucket_take(&slot->write_bytes, stream->write_bytes_rate, records[i]->size);
+		kin_bucket_take(&slot->write_records, stream->write_records_rate, 1);
+		passed++;
+	}
+	return passed;
+}
+
+/* Opens a slice for writing and keeps its lock; NULL when it is gone. */
+static Relation
+open_for_append(Oid relid)
+{
+	Relation	rel = try_relation_open(relid, RowExclusiveLock);
+
+	if (rel && rel->rd_rel->relhasindex)
+	{
+		char	   *name = pstrdup(RelationGetRelationName(rel));
+
+		relation_close(rel, NoLock);
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("slice \"%s\" of a stream has an index", name),
+				 errdetail("Records are appended without going through the executor, so the index would miss them."),
+				 errhint("Drop the index from the stream's table. To search records by content, copy them into a table of your own.")));
+	}
+	return rel;
+}
+
+bool
+kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, KinAppendMode mode, int64 minimum)
+{
+	HeapTuple	tuples[APPEND_BATCH];
+	KinShardSlot *slot;
+	Relation	rel = NULL;
+	int64		opened = -1;	/* lower bound of the slice in rel */
+	int64		base;
+	int			passed;
+
+	Assert(n > 0 && n <= APPEND_BATCH);
+	(void) GetCurrentTransactionId();	/* taken before the lock: it may have to extend pg_xact */
+	kin_reserve_writer();
+	for (;;)
+	{
+		KinSlice   *slice;
+
+		CHECK_FOR_INTERRUPTS();
+		if (rel == NULL)
+		{
+			/* Most often right, so that the lock is taken once. */
+			slice = kin_slice_for_number(shard, likely_number(shard));
+			if (slice && (rel = open_for_append(slice->relid)) != NULL)
+				opened = slice->lower;
+		}
+		slot = kin_shard_lock(stream, shard);
+		base = Max(Max(slot->last_number, minimum) + 1, kin_number_of_ms(kin_now_ms()));
+		slice = kin_slice_for_number(shard, base);
+		if (slice && base > slice->upper - n)
+		{
+			/* A call's records go into one slice; numbers may have gaps. */
+			base = slice->upper;
+			slice = kin_slice_for_number(shard, base);
+		}
+		if (slice && rel && slice->lower == opened)
+			break;
+		kin_slot_unlock(slot);
+		if (rel)
+			relation_close(rel, NoLock);
+		rel = NULL;
+		if (base > PG_INT64_MAX - n)
+			ereport(ERROR,
+					(kin_errcode(KIN_INTERNAL_FAILURE),
+					 errmsg("shard %s has no sequence numbers left", kin_shard_id(shard->index))));
+		if (slice == NULL)
+		{
+			kin_slice_make(stream, shard, base);
+			kin_shard_read_slices(stream, shard, true);
+			continue;
+		}
+		rel = open_for_append(slice->relid);
+		if (rel)
+			opened = slice->lower;
+		else
+			kin_shard_read_slices(stream, shard, true);
+	}
+
+	passed = throttle(stream, slot, records, n, mode);
+	if (passed > 0)
+	{
+		int			k = 0;
+
+		kin_join_writers(slot);
+		for (int i = 0; i < n; i++)
+		{
+			KinNewRecord *record = records[i];
+
+			if (record->throttled)
+				continue;
+			record->number = base + k;
+			memcpy((char *) record->tuple.t_data + record->tuple.t_data->t_hoff, &record->number, sizeof(int64));
+			tuples[k++] = &record->tuple;
+		}
+		/* Before the rows: if storing them fails half-way, no number is given out twice. */
+		slot->last_number = base + k - 1;
+		kin_append_tuples(rel, tuples, k);
+	}
+	kin_slot_unlock(slot);
+	relation_close(rel, NoLock);
+	return passed >= 0;
+}

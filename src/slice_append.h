@@ -1,0 +1,45 @@
+/*
+ * slice_append.h - gives out numbers and appends records to the end of a shard.
+ */
+#ifndef KIN_SLICE_APPEND_H
+#define KIN_SLICE_APPEND_H
+
+#include "access/htup_details.h"
+
+#include "stream_lookup.h"
+
+/* One record on its way in; 'tuple' is formed but for its number. */
+typedef struct KinNewRecord
+{
+	HeapTupleData tuple;
+	int64		size;			/* of data and partition key, as the throttle counts them */
+	int64		number;			/* out */
+	bool		throttled;		/* out */
+	KinShard   *shard;			/* where it goes */
+} KinNewRecord;
+
+typedef enum KinAppendMode
+{
+	KIN_APPEND_PARTIAL,			/* throttled records are marked and left out */
+	KIN_APPEND_ALL				/* a throttled record raises; nothing is written */
+} KinAppendMode;
+
+/*
+ * Opens and locks the slice of each shard that records will go to.  False when the map of shards changed meanwhile: the
+ * caller opens the stream again and routes anew.
+ */
+extern bool kin_append_prepare(KinStream *stream, KinShard *shard);
+
+/*
+ * Numbers and stores the records, all of one shard, in their order.  Numbers are greater than 'minimum'.  In mode
+ * KIN_APPEND_ALL, false means that the shard's limits refuse them.
+ */
+extern bool kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, KinAppendMode mode, int64 minimum);
+
+/* Locks the shard's slot with its last number known; unlock by kin_slot_unlock(). */
+extern KinShardSlot *kin_shard_lock(KinStream *stream, KinShard *shard);
+
+/* The same rows, without numbering, for a slice that is rewritten in order. */
+extern void kin_append_tuples(Relation rel, HeapTuple *tuples, int n);
+
+#endif

@@ -1,0 +1,330 @@
+/*
+ * slice_scan.c - reads the heap of a slice as a log.
+ *
+ * Owns:    nothing; one scan holds one pinned page.
+ * Locking: share lock on a page while its line pointers are looked at.  Records are immutable, so their bytes may be
+ *          read under the pin alone.
+ * Runs in: backends and workers, on a primary or a standby.
+ *
+ * Why a reader can't skip a record that commits late: a shard's numbers and heap places are given out together under one
+ * lock, so place order is number order.  The walk stops at the first record whose transaction is still open for the
+ * snapshot.  Everything before it has ended; nothing with a smaller number can appear later, because new records go to
+ * the end.  A record that committed after the snapshot was taken counts as open, hence REPEATABLE READ, standbys and
+ * prepared transactions need no case of their own.
+ *
+ * Pages may be new (all zero, after a crash between extension and first use) or empty (abort and vacuum); they are
+ * stepped over.  Records inside a page are put in number order before they are walked.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/subtrans.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "slice_scan.h"
+
+typedef enum RecordState
+{
+	RECORD_VISIBLE, RECORD_LOST, RECORD_OPEN
+} RecordState;
+
+/* What the snapshot says of a transaction that has written records. */
+static RecordState
+transaction_state(TransactionId xid, Snapshot snapshot)
+{
+	if (TransactionIdIsCurrentTransactionId(xid))
+		return RECORD_VISIBLE;	/* one's own, whatever the command: functions see what was put before them */
+	if (XidInMVCCSnapshot(xid, snapshot))
+	{
+		/* Lost for good, even though the snapshot still lists it: nothing to wait for. */
+		return TransactionIdDidAbort(xid) ? RECORD_LOST : RECORD_OPEN;
+	}
+	/* Not running, not committed: it aborted, or the server crashed before it could say so. */
+	return TransactionIdDidCommit(xid) ? RECORD_VISIBLE : RECORD_LOST;
+}
+
+static RecordState
+record_state(KinSliceScan *scan, HeapTupleHeader tuple, ItemPointerData *self)
+{
+	TransactionId xid;
+	RecordState state;
+
+	/* Records are never deleted or updated by us; somebody who switched the triggers off gets plain MVCC. */
+	if (unlikely(!(tuple->t_infomask & HEAP_XMAX_INVALID) && !HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask)))
+	{
+		HeapTupleData whole;
+
+		whole.t_data = tuple;
+		whole.t_self = *self;
+		whole.t_tableOid = RelationGetRelid(scan->rel);
+		whole.t_len = 0;
+		if (!HeapTupleSatisfiesVisibility(&whole, scan->snapshot, scan->buffer) &&
+			(HeapTupleHeaderXminFrozen(tuple) ||
+			 transaction_state(HeapTupleHeaderGetRawXmin(tuple), scan->snapshot) != RECORD_OPEN))
+			return RECORD_LOST;
+	}
+	if (HeapTupleHeaderXminFrozen(tuple))
+		return RECORD_VISIBLE;
+	if (HeapTupleHeaderXminInvalid(tuple))
+		return RECORD_LOST;
+
+	/* A batch has one transaction: its fate is looked up once, not per record. */
+	xid = HeapTupleHeaderGetRawXmin(tuple);
+	if (xid == scan->last_xid)
+		state = (RecordState) scan->last_state;
+	else
+	{
+		state = transaction_state(xid, scan->snapshot);
+		scan->last_xid = xid;
+		scan->last_state = state;
+	}
+
+	/* Leave the hint, as every reader of a heap does; it saves the next one the look-up. */
+	if (state != RECORD_OPEN && !HeapTupleHeaderXminCommitted(tuple) && !TransactionIdIsCurrentTransactionId(xid))
+	{
+		if (state == RECORD_VISIBLE)
+			HeapTupleSetHintBits(tuple, scan->buffer, HEAP_XMIN_COMMITTED, xid);
+		else
+			HeapTupleSetHintBits(tuple, scan->buffer, HEAP_XMIN_INVALID, InvalidTransactionId);
+	}
+	return state;
+}
+
+static int
+compare_items(const void *a, const void *b)
+{
+	int64		x = ((const KinItem *) a)->number;
+	int64		y = ((const KinItem *) b)->number;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * Gathers the records of a page behind 'after', in number order, whatever their transactions.  Returns how many.
+ */
+static int
+gather_items(Page page, int64 after, KinItem *items)
+{
+	OffsetNumber max;
+	int			n = 0;
+	bool		sorted = true;
+
+	if (PageIsNew(page))
+		return 0;
+	max = PageGetMaxOffsetNumber(page);
+	for (OffsetNumber off = FirstOffsetNumber; off <= max; off++)
+	{
+		ItemId		item = PageGetItemId(page, off);
+		int64		number;
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		number = kin_tuple_number((HeapTupleHeader) PageGetItem(page, item));
+		if (number <= after)
+			continue;
+		if (n > 0 && number < items[n - 1].number)
+			sorted = false;
+		items[n].number = number;
+		items[n++].offset = off;
+	}
+	if (unlikely(!sorted))
+		qsort(items, n, sizeof(KinItem), compare_items);
+	return n;
+}
+
+/* Pins a page and makes its visible records ready. */
+static void
+read_page(KinSliceScan *scan, BlockNumber block)
+{
+	Page		page;
+	int			n;
+	int			kept = 0;
+
+	if (BufferIsValid(scan->buffer))
+		ReleaseBuffer(scan->buffer);
+	CHECK_FOR_INTERRUPTS();
+	scan->buffer = ReadBuffer(scan->rel, block);
+	scan->block = block;
+	scan->next = 0;
+	LockBuffer(scan->buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(scan->buffer);
+	n = gather_items(page, scan->after, scan->items);
+
+	/* On a standby the page-level flag may be ahead of what this snapshot may see. */
+	if (n > 0 && PageIsAllVisible(page) && !scan->snapshot->takenDuringRecovery)
+		kept = n;
+	else
+		for (int i = 0; i < n; i++)
+		{
+			HeapTupleHeader tuple = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, scan->items[i].offset));
+			ItemPointerData self;
+			RecordState state;
+
+			ItemPointerSet(&self, block, scan->items[i].offset);
+			state = record_state(scan, tuple, &self);
+			if (state == RECORD_OPEN)
+			{
+				scan->blocked = true;
+				/* SERIALIZABLE: we depend on this writer not having committed before us. */
+				if (IsolationIsSerializable())
+				{
+					HeapTupleData whole = {.t_data = tuple,.t_self = self,.t_tableOid = RelationGetRelid(scan->rel)};
+
+					HeapCheckForSerializableConflictOut(false, scan->rel, &whole, scan->buffer, scan->snapshot);
+				}
+				break;
+			}
+			if (state == RECORD_VISIBLE)
+				scan->items[kept++] = scan->items[i];
+		}
+	LockBuffer(scan->buffer, BUFFER_LOCK_UNLOCK);
+	scan->nitems = kept;
+}
+
+/*
+ * Smallest number on a page, whatever its transaction; false when the page has none.
+ */
+static bool
+page_first_number(Relation rel, BlockNumber block, int64 *number)
+{
+	Buffer		buffer;
+	Page		page;
+	bool		found = false;
+
+	CHECK_FOR_INTERRUPTS();
+	buffer = ReadBuffer(rel, block);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	if (!PageIsNew(page))
+	{
+		OffsetNumber max = PageGetMaxOffsetNumber(page);
+
+		for (OffsetNumber off = FirstOffsetNumber; off <= max; off++)
+		{
+			ItemId		item = PageGetItemId(page, off);
+			int64		n;
+
+			if (!ItemIdIsNormal(item))
+				continue;
+			n = kin_tuple_number((HeapTupleHeader) PageGetItem(page, item));
+			if (!found || n < *number)
+				*number = n;
+			found = true;
+		}
+	}
+	UnlockReleaseBuffer(buffer);
+	return found;
+}
+
+/*
+ * First page that can hold a number greater than 'after': binary search for the last page whose smallest number is at
+ * or below it.  A probe that hits a page without records steps on to the next that has some.
+ */
+static BlockNumber
+find_block(Relation rel, BlockNumber nblocks, int64 after)
+{
+	BlockNumber lo = 0;			/* may hold it */
+	BlockNumber hi = nblocks;	/* this and all later begin behind it */
+
+	while (hi - lo > 1)
+	{
+		BlockNumber mid = lo + (hi - lo) / 2;
+		BlockNumber probe = mid;
+		int64		number = 0;
+
+		while (probe < hi && !page_first_number(rel, probe, &number))
+			probe++;
+		if (probe == hi || number > after)
+			hi = mid;
+		else
+			lo = probe;
+	}
+	return lo;
+}
+
+void
+kin_slice_scan_begin(KinSliceScan *scan, Relation rel, Snapshot snapshot, int64 after)
+{
+	scan->rel = rel;
+	scan->snapshot = snapshot;
+	scan->after = after;
+	scan->nblocks = RelationGetNumberOfBlocks(rel);
+	scan->buffer = InvalidBuffer;
+	scan->nitems = 0;
+	scan->next = 0;
+	scan->blocked = false;
+	scan->last_xid = InvalidTransactionId;
+	PredicateLockRelation(rel, snapshot);
+	if (scan->nblocks == 0)
+	{
+		scan->block = 0;
+		return;
+	}
+	read_page(scan, find_block(rel, scan->nblocks, after));
+}
+
+HeapTupleHeader
+kin_slice_scan_next(KinSliceScan *scan, int64 *number)
+{
+	Page		page;
+
+	while (scan->next >= scan->nitems)
+	{
+		if (scan->blocked || scan->block + 1 >= scan->nblocks)
+			return NULL;
+		read_page(scan, scan->block + 1);
+	}
+	*number = scan->items[scan->next].number;
+	page = BufferGetPage(scan->buffer);
+	return (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, scan->items[scan->next++].offset));
+}
+
+void
+kin_slice_scan_end(KinSliceScan *scan)
+{
+	if (BufferIsValid(scan->buffer))
+		ReleaseBuffer(scan->buffer);
+	scan->buffer = InvalidBuffer;
+}
+
+int64
+kin_slice_tail(Relation rel)
+{
+	BlockNumber block = RelationGetNumberOfBlocks(rel);
+	KinItem		items[MaxHeapTuplesPerPage];
+
+	while (block-- > 0)
+	{
+		Buffer		buffer;
+		int			n;
+
+		CHECK_FOR_INTERRUPTS();
+		buffer = ReadBuffer(rel, block);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		n = gather_items(BufferGetPage(buffer), -1, items);
+		UnlockReleaseBuffer(buffer);
+		if (n > 0)
+			return items[n - 1].number;
+	}
+	return -1;
+}
+
+/* Fixed places by the layout of kinesis.stored_record: bigint, integer, then two varlenas, none null. */
+void
+kin_tuple_fields(HeapTupleHeader tuple, struct varlena **key, struct varlena **data)
+{
+	char	   *base = (char *) tuple + tuple->t_hoff;
+	Size		off = sizeof(int64) + sizeof(int32);
+
+	off = att_align_pointer(off, TYPALIGN_INT, -1, base + off);
+	*key = (struct varlena *) (base + off);
+	off += VARSIZE_ANY(base + off);
+	off = att_align_pointer(off, TYPALIGN_INT, -1, base + off);
+	*data = (struct varlena *) (base + off);
+}

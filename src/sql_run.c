@@ -1,0 +1,80 @@
+/*
+ * sql_run.c - runs private SQL functions from C, as the extension's owner.
+ *
+ * Owns:    nothing.
+ * Locking: none.
+ * Runs in: backends, and the slice maker.
+ *
+ * Producers have no rights on the catalog and must not get any: what the extension does on their behalf is done here,
+ * under the owner's name and with a pinned search_path, so that nothing a user has created is called.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "parser/parse_func.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "sql_run.h"
+
+Oid
+kin_extension_owner(void)
+{
+	Oid			extension = get_extension_oid("kinesis", false);
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			owner;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "extension kinesis has no row in pg_extension");
+	owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return owner;
+}
+
+Datum
+kin_run_sql(const char *function, int nargs, const Oid *types, const Datum *values)
+{
+	List	   *name = list_make2(makeString("kinesis"), makeString(pstrdup(function)));
+	Oid			funcid = LookupFuncName(name, nargs, types, false);
+	FmgrInfo	flinfo;
+	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
+	Oid			user;
+	int			context;
+	int			nest;
+	Datum		result;
+
+	/* An error on the way restores user and settings, as the (sub)transaction ends. */
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(kin_extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
+	nest = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+
+	fmgr_info(funcid, &flinfo);
+	InitFunctionCallInfoData(*fcinfo, &flinfo, nargs, InvalidOid, NULL, NULL);
+	for (int i = 0; i < nargs; i++)
+	{
+		fcinfo->args[i].value = values[i];
+		fcinfo->args[i].isnull = false;
+	}
+	result = FunctionCallInvoke(fcinfo);
+
+	AtEOXact_GUC(true, nest);
+	SetUserIdAndSecContext(user, context);
+	return result;
+}
