@@ -227,14 +227,19 @@ sub kill_all_with_9
 	foreach my $pid ($postmaster, @children)
 	{
 		my $tries = 0;
-		while (-e "/proc/$pid" && _state($pid) ne 'Z')
+		while (_state($pid) ne 'Z')
 		{
 			die "process $pid survives kill -9" if $tries++ > 600;
 			select undef, undef, undef, 0.05;
 		}
 	}
+	# The lock files' process seems to live as long as nobody has asked for its exit status; some containers' init never does.
+	my $tries = 0;
+	select undef, undef, undef, 0.05 while -e "/proc/$postmaster" && $tries++ < 100;
+	unlink $node->data_dir . '/postmaster.pid', $node->host . '/.s.PGSQL.' . $node->port . '.lock' if -e "/proc/$postmaster";
 }
 
+# The state of a process as a letter; Z, dead, for one that is no more.
 sub _state
 {
 	my ($pid) = @_;

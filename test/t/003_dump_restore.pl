@@ -18,7 +18,7 @@ SELECT kinesis.create_stream('mixed', 3);
 SELECT kinesis.create_stream('$long', 1);
 SELECT kinesis.create_stream('empty', 2);
 SELECT kinesis.set_shard_limits('mixed', NULL, NULL, NULL, 17);
-SELECT kinesis.add_tags_to_stream('mixed', '{"team": "clicks", "Ünïcode key": "värde"}');
+SELECT kinesis.add_tags_to_stream('mixed', '{"team": "clicks", "owner.e-mail": "a+b\@example.com"}');
 SELECT kinesis.increase_stream_retention_period('mixed', 48);
 SELECT setseed(0.5);
 DO \$\$
@@ -28,7 +28,7 @@ BEGIN
             ARRAY(SELECT decode(repeat(md5(random()::text), 1 + (CASE WHEN random() < 0.5 THEN 8 ELSE 625 END * random())::int), 'hex')
                     FROM generate_series(1, 50)),
             ARRAY(SELECT 'key ' || (random() * 1000)::int FROM generate_series(1, 50)));
-        PERFORM kinesis.put_record('$long', 'long ' || i::text::bytea, 'k');
+        PERFORM kinesis.put_record('$long', convert_to('long ' || i, 'UTF8'), 'k');
     END LOOP;
 END \$\$;
 SELECT kinesis.split_shard('mixed', 'shardId-000000000001', (SELECT starting_hash_key + 1000 FROM kinesis.shard
