@@ -1,8 +1,8 @@
 /*
  * goal_latency.c - goal 5: how long a record takes from put to a reader that waits in another session.
  *
- * Owns:    the list of times of one measurement.
- * Locking: the reader alone writes the times; a barrier and the join are the only meetings.
+ * Owns:    the lists of times of one measurement.
+ * Locking: each list of times is written by one thread; a barrier and the join are the only meetings.
  * Runs in: the benchmark client; the reader in a thread, the writer in the main thread.
  *
  * The writer stamps each record with CLOCK_MONOTONIC just before it sends it; the reader looks at the same clock when it
@@ -42,6 +42,7 @@ typedef struct Trip
 	double	   *times;			/* milliseconds from put to the record in the reader's hands */
 	int			notified;
 	double	   *notice_times;	/* the floor's, until the bare notification */
+	double	   *ack_times;		/* until the producer has its answer */
 	pthread_barrier_t ready;
 } Trip;
 
@@ -155,7 +156,8 @@ reader_main(void *argument)
 	return NULL;
 }
 
-static void
+/* One put; the milliseconds until it was acknowledged. */
+static double
 put_stamped(PGconn *conn, const Trip *trip, Random *random)
 {
 	char		data[RECORD_SIZE];
@@ -179,6 +181,7 @@ put_stamped(PGconn *conn, const Trip *trip, Random *random)
 		params[2].length = snprintf(stamp_text, sizeof(stamp_text), "%.9f", sent);
 		PQclear(session_call(conn, "put", params, 3));
 	}
+	return (now() - sent) * 1000;
 }
 
 /* Puts at the times of the timetable; a late put does not move the next one. */
@@ -198,7 +201,7 @@ write_by_timetable(PGconn *conn, const Trip *trip)
 			next.tv_sec++;
 		}
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
-		put_stamped(conn, trip, &random);
+		trip->ack_times[i] = put_stamped(conn, trip, &random);
 	}
 }
 
@@ -241,7 +244,8 @@ trip_init(Trip *trip, bool by_stream, int puts)
 	trip->puts = puts;
 	trip->times = calloc(puts, sizeof(double));
 	trip->notice_times = calloc(puts, sizeof(double));
-	if (trip->times == NULL || trip->notice_times == NULL)
+	trip->ack_times = calloc(puts, sizeof(double));
+	if (trip->times == NULL || trip->notice_times == NULL || trip->ack_times == NULL)
 		die("out of memory for times");
 }
 
@@ -258,6 +262,8 @@ goal_latency(void)
 	Cell	   *p99 = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL, "the same, p99");
 	Cell	   *notice = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL,
 								   "the same, p50 / only the notification, without fetching the row");
+	Cell	   *acknowledged = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL,
+										 "the put alone until its producer has the answer, p50 / INSERT with NOTIFY");
 
 	say("goal 5: put to a waiting reader, %d puts at 100/s", judged);
 	trip_init(&ours, true, puts);
@@ -278,6 +284,8 @@ goal_latency(void)
 		cell_add(p50, ours_p50, floor_p50);
 		cell_add(p99, ours_p99, floor_p99);
 		cell_add(notice, ours_p50, percentile(floor.notice_times + WARM_PUTS, floor.notified - WARM_PUTS, 50));
+		cell_add(acknowledged, percentile(ours.ack_times + WARM_PUTS, judged, 50),
+				 percentile(floor.ack_times + WARM_PUTS, judged, 50));
 		say("  round %d: p50 %.3f ms (LISTEN %.3f), p99 %.3f ms (LISTEN %.3f)", round + 1,
 			ours_p50, floor_p50, ours_p99, floor_p99);
 	}

@@ -5,8 +5,10 @@
  * Locking: none of its own; the counters are atomics because the end of a transaction must not wait for a shard's lock.
  * Runs in: backends.  The callbacks are registered once a process: core never frees them.
  *
- * Core calls the end-of-transaction callbacks after the transaction has left the proc array, so a reader that wakes
- * and takes a new snapshot sees what was committed.  An abort wakes too: records behind an aborted one become readable.
+ * A reader that wakes must see all that was committed.  At the end-of-transaction callbacks the transaction has left the
+ * proc array, so a new snapshot sees its records; but its invalidations go out only after them, so a reader woken there
+ * could still believe that a shard just closed is open, and sleep on.  Hence we wake when the transaction's resources
+ * are released, which comes after the invalidations.  An abort wakes too: records behind an aborted one become readable.
  */
 #include "postgres.h"
 
@@ -14,6 +16,7 @@
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "commit_wake.h"
 
@@ -26,6 +29,7 @@ typedef struct Written
 static Written *written;
 static int	written_count;
 static int	written_size;
+static bool must_wake;			/* the transaction has ended, its readers are not woken yet */
 
 static ProcessUtility_hook_type prev_process_utility;
 
@@ -66,6 +70,15 @@ leave_writers(void)
 {
 	for (int i = 0; i < written_count; i++)
 		pg_atomic_fetch_sub_u32(&written[i].slot->writers[written[i].generation], 1);
+	must_wake = true;
+}
+
+static void
+resources_released(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	if (!must_wake || phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel)
+		return;
+	must_wake = false;
 	wake_all();
 	written_count = 0;
 }
@@ -144,6 +157,7 @@ kin_commit_wake_init(void)
 {
 	RegisterXactCallback(transaction_ended, NULL);
 	RegisterSubXactCallback(subtransaction_ended, NULL);
+	RegisterResourceReleaseCallback(resources_released, NULL);
 	prev_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = wake_after_prepared;
 }

@@ -56,8 +56,9 @@ sub same
 {
 	my ($where, $db, $what) = @_;
 
-	# Before anybody has touched the stream: what would be tested below if the rows came back in order by themselves?
-	cmp_ok(disorder_of($where, $db, 'mixed'), '>', 0, "$what: the restore laid records out of order on disk");
+	# Before anybody has touched the stream: the plain restore must have a disorder to mend.  (pg_restore -j truncates first,
+	# and COPY looks for no free space in a file of its own transaction.)
+	cmp_ok(disorder_of($where, $db, 'mixed'), '>', 0, "$what: the restore laid records out of order on disk") if $what =~ /^plain/;
 	is($where->safe_psql($db, $summary), $catalog, "$what: streams, shards and tags are the same");
 	foreach my $stream (sort keys %records)
 	{
@@ -72,6 +73,7 @@ WITH old AS (SELECT * FROM kinesis.read_shard('mixed', 'shardId-000000000000')),
 SELECT (SELECT count(*) FROM kinesis.read_shard('mixed', 'shardId-000000000000', number)) = (SELECT count(*) FROM old WHERE sequence_number > number)
   FROM middle
 SQL
+	is(disorder_of($where, $db, 'mixed'), '0', "$what: on disk, too, records are in order again");
 	my $numbers = $where->safe_psql($db, <<SQL);
 SELECT count(*), count(*) FILTER (WHERE sequence_number > $greatest)
   FROM kinesis.put_records('mixed', ARRAY(SELECT 'new'::bytea FROM generate_series(1, 100)),
