@@ -7,7 +7,7 @@
  *
  * The writer stamps each record with CLOCK_MONOTONIC just before it sends it; the reader looks at the same clock when it
  * holds the record.  The writer keeps to its timetable of 100 a second however long a put takes.  The floor is a
- * durable INSERT with NOTIFY in one statement and a LISTENing reader who fetches what is new by the primary key.
+ * INSERT with NOTIFY in one statement and a LISTENing reader who fetches what is new by the primary key.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -36,6 +36,7 @@
 typedef struct Trip
 {
 	bool		by_stream;
+	bool		durable;
 	char		name[NAME_SIZE];
 	int			puts;
 	int			received;
@@ -209,7 +210,7 @@ write_by_timetable(PGconn *conn, const Trip *trip)
 static void
 measure(PGconn *conn, Trip *trip)
 {
-	PGconn	   *writer = session_open(NULL);
+	PGconn	   *writer = session_open(trip->durable ? NULL : "SET synchronous_commit = off");
 	pthread_t	reader;
 
 	if (trip->by_stream)
@@ -249,45 +250,71 @@ trip_init(Trip *trip, bool by_stream, int puts)
 		die("out of memory for times");
 }
 
+/* The cells of one commit setting. */
+typedef struct Group
+{
+	bool		durable;
+	Cell	   *p50;
+	Cell	   *p99;
+	Cell	   *notice;
+	Cell	   *acknowledged;
+} Group;
+
+static void
+group_cells(Group *group)
+{
+	const char *commit = group->durable ? "durable" : "synchronous_commit = off";
+
+	group->p50 = cell_make(5, MILLISECONDS, LESS_IS_BETTER, 1.3,
+						   "put to long-polling reader, 100/s, %s, p50 / INSERT with NOTIFY, LISTEN and fetch", commit);
+	group->p99 = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL, "the same, %s, p99", commit);
+	group->notice = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL,
+							  "the same, %s, p50 / only the notification, without fetching the row", commit);
+	group->acknowledged = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL,
+									"the put alone until its producer has the answer, %s, p50 / INSERT with NOTIFY", commit);
+}
+
+static void
+group_round(PGconn *conn, Group *group, Trip *ours, Trip *floor, int round)
+{
+	int			judged = ours->puts - WARM_PUTS;
+	double		ours_p50;
+	double		ours_p99;
+	double		floor_p50;
+	double		floor_p99;
+
+	ours->durable = floor->durable = group->durable;
+	measure(conn, round % 2 == 0 ? ours : floor);
+	measure(conn, round % 2 == 0 ? floor : ours);
+	ours_p50 = percentile(ours->times + WARM_PUTS, judged, 50);
+	ours_p99 = percentile(ours->times + WARM_PUTS, judged, 99);
+	floor_p50 = percentile(floor->times + WARM_PUTS, judged, 50);
+	floor_p99 = percentile(floor->times + WARM_PUTS, judged, 99);
+	cell_add(group->p50, ours_p50, floor_p50);
+	cell_add(group->p99, ours_p99, floor_p99);
+	cell_add(group->notice, ours_p50, percentile(floor->notice_times + WARM_PUTS, floor->notified - WARM_PUTS, 50));
+	cell_add(group->acknowledged, percentile(ours->ack_times + WARM_PUTS, judged, 50),
+			 percentile(floor->ack_times + WARM_PUTS, judged, 50));
+	say("  round %d, %s: p50 %.3f ms (LISTEN %.3f), p99 %.3f ms (LISTEN %.3f)", round + 1,
+		group->durable ? "durable" : "relaxed", ours_p50, floor_p50, ours_p99, floor_p99);
+}
+
 void
 goal_latency(void)
 {
 	PGconn	   *conn = session_open(NULL);
 	int			puts = scaled(500, 50) + WARM_PUTS;
-	int			judged = puts - WARM_PUTS;
 	Trip		ours = {0};
 	Trip		floor = {0};
-	Cell	   *p50 = cell_make(5, MILLISECONDS, LESS_IS_BETTER, 1.3,
-								"put to long-polling reader, 100/s, p50 / INSERT with NOTIFY, LISTEN and fetch");
-	Cell	   *p99 = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL, "the same, p99");
-	Cell	   *notice = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL,
-								   "the same, p50 / only the notification, without fetching the row");
-	Cell	   *acknowledged = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL,
-										 "the put alone until its producer has the answer, p50 / INSERT with NOTIFY");
+	Group		groups[] = {{.durable = true}, {.durable = false}};
 
-	say("goal 5: put to a waiting reader, %d puts at 100/s", judged);
+	say("goal 5: put to a waiting reader, %d puts at 100/s", puts - WARM_PUTS);
 	trip_init(&ours, true, puts);
 	trip_init(&floor, false, puts);
+	for (int i = 0; i < 2; i++)
+		group_cells(&groups[i]);
 	for (int round = 0; round < settings.rounds; round++)
-	{
-		double		ours_p50;
-		double		ours_p99;
-		double		floor_p50;
-		double		floor_p99;
-
-		measure(conn, round % 2 == 0 ? &ours : &floor);
-		measure(conn, round % 2 == 0 ? &floor : &ours);
-		ours_p50 = percentile(ours.times + WARM_PUTS, judged, 50);
-		ours_p99 = percentile(ours.times + WARM_PUTS, judged, 99);
-		floor_p50 = percentile(floor.times + WARM_PUTS, judged, 50);
-		floor_p99 = percentile(floor.times + WARM_PUTS, judged, 99);
-		cell_add(p50, ours_p50, floor_p50);
-		cell_add(p99, ours_p99, floor_p99);
-		cell_add(notice, ours_p50, percentile(floor.notice_times + WARM_PUTS, floor.notified - WARM_PUTS, 50));
-		cell_add(acknowledged, percentile(ours.ack_times + WARM_PUTS, judged, 50),
-				 percentile(floor.ack_times + WARM_PUTS, judged, 50));
-		say("  round %d: p50 %.3f ms (LISTEN %.3f), p99 %.3f ms (LISTEN %.3f)", round + 1,
-			ours_p50, floor_p50, ours_p99, floor_p99);
-	}
+		for (int i = 0; i < 2; i++)
+			group_round(conn, &groups[i], &ours, &floor, round);
 	PQfinish(conn);
 }

@@ -13,6 +13,8 @@ if [ -z "${PG_CONFIG:-}" ]; then
     if [ -e /etc/debian_version ]; then PG_CONFIG=/usr/lib/postgresql/$PG_MAJOR/bin/pg_config; fi
 fi
 export PG_CONFIG
+# runuser is there.
+PATH=$PATH:/usr/sbin:/sbin
 # Settings of the caller's own sessions do not belong here.
 unset PGHOST PGHOSTADDR PGPORT PGDATABASE PGUSER PGPASSWORD PGOPTIONS PGSERVICE PGSSLMODE PGTZ PGCLIENTENCODING
 # Nor does the flag of an outer make.

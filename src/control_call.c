@@ -25,6 +25,7 @@
 #include "utils/syscache.h"
 
 #include "access_check.h"
+#include "error_report.h"
 #include "shard_state.h"
 #include "sql_run.h"
 
@@ -73,6 +74,8 @@ kin_control(PG_FUNCTION_ARGS)
 	Oid			save_caller = caller;
 	Oid			user;
 	int			context;
+	bool		save_known = kin_control_context_known;
+	ErrorContextCallback *save_context = kin_control_context;
 	volatile int nest = 0;
 	volatile Datum result = (Datum) 0;
 
@@ -92,6 +95,9 @@ kin_control(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		caller = user;
+		if (!save_known)
+			kin_control_context = error_context_stack;
+		kin_control_context_known = true;
 		SetUserIdAndSecContext(kin_extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
 		nest = NewGUCNestLevel();
 		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
@@ -102,6 +108,8 @@ kin_control(PG_FUNCTION_ARGS)
 	PG_FINALLY();
 	{
 		caller = save_caller;
+		kin_control_context = save_context;
+		kin_control_context_known = save_known;
 		SetUserIdAndSecContext(user, context);
 	}
 	PG_END_TRY();

@@ -22,6 +22,9 @@ typedef struct KinErrorEntry
 #define KIN_ERROR_ENTRY(id, name, sqlstate, message) [id] = {name, sqlstate, message},
 static const KinErrorEntry error_table[KIN_ERROR_COUNT] = {KIN_ERRORS(KIN_ERROR_ENTRY)};
 
+bool		kin_control_context_known;
+ErrorContextCallback *kin_control_context;
+
 PG_FUNCTION_INFO_V1(kin_raise);
 PG_FUNCTION_INFO_V1(kin_error_codes);
 
@@ -64,6 +67,9 @@ kin_raise(PG_FUNCTION_ARGS)
 	const char *detail = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	const char *hint = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
 
+	/* The user has called one function; that it is made of others in PL/pgSQL is no context of interest. */
+	if (kin_control_context_known)
+		error_context_stack = kin_control_context;
 	ereport(ERROR,
 			(kin_errcode(error),
 			 errmsg_internal("%s", message),

@@ -26,6 +26,10 @@ typedef enum KinError
 	KIN_ERROR_COUNT
 } KinError;
 
+/* Error context of whoever called the control-plane function that runs; see control_call.c. */
+extern bool kin_control_context_known;
+extern struct ErrorContextCallback *kin_control_context;
+
 extern int	kin_errcode(KinError error);
 extern const char *kin_error_name(KinError error);
 

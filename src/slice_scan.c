@@ -34,12 +34,10 @@ typedef enum RecordState
 	RECORD_VISIBLE, RECORD_LOST, RECORD_OPEN
 } RecordState;
 
-/* What the snapshot says of a transaction that has written records. */
+/* What the snapshot says of another transaction that has written records. */
 static RecordState
 transaction_state(TransactionId xid, Snapshot snapshot)
 {
-	if (TransactionIdIsCurrentTransactionId(xid))
-		return RECORD_VISIBLE;	/* one's own, whatever the command: functions see what was put before them */
 	if (XidInMVCCSnapshot(xid, snapshot))
 	{
 		/* Lost for good, even though the snapshot still lists it: nothing to wait for. */
@@ -78,6 +76,11 @@ record_state(KinSliceScan *scan, HeapTupleHeader tuple, ItemPointerData *self)
 	xid = HeapTupleHeaderGetRawXmin(tuple);
 	if (xid == scan->last_xid)
 		state = (RecordState) scan->last_state;
+	else if (TransactionIdIsCurrentTransactionId(xid))
+	{
+		/* Our own: seen by the statements after the one that put it.  A cursor opened before does not go on to it. */
+		return HeapTupleHeaderGetRawCommandId(tuple) < scan->snapshot->curcid ? RECORD_VISIBLE : RECORD_OPEN;
+	}
 	else
 	{
 		state = transaction_state(xid, scan->snapshot);
@@ -86,7 +89,7 @@ record_state(KinSliceScan *scan, HeapTupleHeader tuple, ItemPointerData *self)
 	}
 
 	/* Leave the hint, as every reader of a heap does; it saves the next one the look-up. */
-	if (state != RECORD_OPEN && !HeapTupleHeaderXminCommitted(tuple) && !TransactionIdIsCurrentTransactionId(xid))
+	if (state != RECORD_OPEN && !HeapTupleHeaderXminCommitted(tuple))
 	{
 		if (state == RECORD_VISIBLE)
 			HeapTupleSetHintBits(tuple, scan->buffer, HEAP_XMIN_COMMITTED, xid);
