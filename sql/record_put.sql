@@ -103,4 +103,5 @@ $$;
 
 -- An index would miss the records that are appended past the executor.
 CREATE INDEX ON kinesis_stream.put (partition_key);
+\set VERBOSITY sqlstate
 SELECT shard_id FROM kinesis.put_record('put', 'x', 'k', 0);

@@ -17,12 +17,12 @@ SELECT bool_and(ahead > interval '2 hours') AS far_enough FROM (SELECT max(kines
 SELECT * FROM kinesis.purge();
 
 SELECT put('old');
-SELECT :base + 3600000 * 23 AS clock \gset
+SELECT :base + 3600000.0 * 23 AS clock \gset
 SET kinesis.clock_offset = :clock;
 SELECT kinesis.purge() IS NOT NULL AS purged;
 SELECT put('younger');
 SELECT readable('0');
-SELECT :base + 3600000 * 24.01 AS clock \gset
+SELECT :base + 3600000.0 * 24.01 AS clock \gset
 SET kinesis.clock_offset = :clock;
 SELECT readable('0');
 SELECT convert_from(r.data, 'UTF8') FROM kinesis.get_records(kinesis.get_shard_iterator('ret', '0', 'TRIM_HORIZON')) g, unnest(g.records) r;
@@ -31,7 +31,7 @@ SELECT convert_from(r.data, 'UTF8') FROM kinesis.get_records(kinesis.get_shard_i
 -- A longer period does not bring back what had expired, and keeps what had not.
 SELECT kinesis.increase_stream_retention_period('ret', 48);
 SELECT readable('0');
-SELECT :base + 3600000 * 26 AS clock \gset
+SELECT :base + 3600000.0 * 26 AS clock \gset
 SET kinesis.clock_offset = :clock;
 SELECT slices_dropped > 0 AS dropped FROM kinesis.purge();
 SELECT in_catalog = tables AS same FROM tables;
@@ -47,12 +47,12 @@ SELECT kinesis.increase_stream_retention_period('ret', NULL);
 SELECT put('before the split');
 SELECT kinesis.split_shard('ret', '0', 2::numeric ^ 126);
 SELECT put('after the split');
-SELECT :base + 3600000 * 49 AS clock \gset
+SELECT :base + 3600000.0 * 49 AS clock \gset
 SET kinesis.clock_offset = :clock;
 SELECT kinesis.purge() IS NOT NULL AS purged;
 SELECT readable('0'), readable('2');
 SELECT shard_id, ending_sequence_number IS NOT NULL AS closed FROM kinesis.list_shards('ret');
-SELECT :base + 3600000 * 50.1 AS clock \gset
+SELECT :base + 3600000.0 * 50.1 AS clock \gset
 SET kinesis.clock_offset = :clock;
 SELECT shard_id FROM kinesis.list_shards('ret');
 SELECT readable('0');
@@ -61,7 +61,7 @@ SELECT shard_id, parent_shard_id FROM kinesis.list_shards('ret');
 SELECT to_regclass('kinesis_stream."1/0"');
 SELECT * FROM kinesis.check_stream('ret');
 -- Down for a month: everything is gone but the streams, and they work.
-SELECT :base + 3600000 * 800 AS clock \gset
+SELECT :base + 3600000.0 * 800 AS clock \gset
 SET kinesis.clock_offset = :clock;
 SELECT put('a month later');
 SELECT kinesis.purge() IS NOT NULL AS purged;

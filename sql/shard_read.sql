@@ -55,7 +55,7 @@ SELECT records, next_shard_iterator IS NULL AS ended, child_shards FROM kinesis.
 -- The stream's table: a time range prunes slices.
 SET kinesis.clock_offset = '3 h';
 SELECT kinesis.purge() IS NOT NULL AS purged;
-SELECT shard_id FROM kinesis.put_record('rows', 'later', 'k1');
+SELECT kinesis.arrival(sequence_number) AS later FROM kinesis.put_record('rows', 'later', 'k1') \gset
 RESET kinesis.clock_offset;
 CREATE FUNCTION scanned(query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -69,8 +69,8 @@ BEGIN
 END
 $$;
 SELECT scanned('SELECT count(*) FROM kinesis_stream.rows') = (SELECT count(*) || ' slices' FROM pg_class WHERE relnamespace = 'kinesis_stream'::regnamespace AND relkind = 'r') AS all_of_them;
-SELECT scanned(format('SELECT * FROM kinesis_stream.rows WHERE shard = 2 AND sequence_number >= kinesis.sequence_at(%L) AND sequence_number < kinesis.sequence_at(%L)', now() + interval '170 min', now() + interval '171 min'));
-SELECT convert_from(data, 'UTF8') AS data FROM kinesis_stream.rows WHERE sequence_number >= kinesis.sequence_at(now() + interval '170 min');
+SELECT scanned(format('SELECT * FROM kinesis_stream.rows WHERE shard = 2 AND sequence_number >= kinesis.sequence_at(%L) AND sequence_number < kinesis.sequence_at(%L)', :'later'::timestamptz, :'later'::timestamptz + interval '1 ms'));
+SELECT convert_from(data, 'UTF8') AS data FROM kinesis_stream.rows WHERE sequence_number >= kinesis.sequence_at(:'later');
 EXPLAIN (COSTS OFF) SELECT count(*) FROM kinesis_stream.rows WHERE shard = 2 AND sequence_number < kinesis.sequence_at('2001-01-01');
 SELECT kinesis.arrival(kinesis.sequence_at('2026-11-24 10:00:00.123+00')) = '2026-11-24 10:00:00.123+00' AS round, kinesis.sequence_at('2026-11-24 10:00:00.1231+00') > kinesis.sequence_at('2026-11-24 10:00:00.123+00') AS up,
     kinesis.sequence_at('-infinity') AS low, kinesis.sequence_at('infinity') AS high, kinesis.sequence_at('2020-01-01 00:00:00.001+00') AS first_ms;

@@ -60,6 +60,7 @@ kin_require_right(KinStream *stream, Oid role, KinRight right, const char *opera
 	if (has_right(stream, role, right))
 		return;
 	user = GetUserNameFromId(role, false);
+	kin_hide_context();
 	ereport(ERROR,
 			(kin_errcode(KIN_ACCESS_DENIED),
 			 errmsg("User: %s is not authorized to perform: kinesis:%s on resource: %s",

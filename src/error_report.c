@@ -49,6 +49,17 @@ kin_errcode(KinError error)
 	return 0;
 }
 
+/*
+ * Before an error is raised from inside a control-plane function: the user has called one function, and that it is made
+ * of others in PL/pgSQL is no context of interest.
+ */
+void
+kin_hide_context(void)
+{
+	if (kin_control_context_known)
+		error_context_stack = kin_control_context;
+}
+
 static KinError
 error_by_name(const char *name)
 {
@@ -67,9 +78,7 @@ kin_raise(PG_FUNCTION_ARGS)
 	const char *detail = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	const char *hint = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
 
-	/* The user has called one function; that it is made of others in PL/pgSQL is no context of interest. */
-	if (kin_control_context_known)
-		error_context_stack = kin_control_context;
+	kin_hide_context();
 	ereport(ERROR,
 			(kin_errcode(error),
 			 errmsg_internal("%s", message),

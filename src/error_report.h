@@ -30,6 +30,8 @@ typedef enum KinError
 extern bool kin_control_context_known;
 extern struct ErrorContextCallback *kin_control_context;
 
+extern void kin_hide_context(void);
+
 extern int	kin_errcode(KinError error);
 extern const char *kin_error_name(KinError error);
 

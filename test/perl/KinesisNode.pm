@@ -91,7 +91,7 @@ SQL
 }
 
 # Sessions that put without pause, one record a statement or twenty, and write what was acknowledged to a file:
-# "data|shard|number".  The data is unique: writer and count.
+# "data|shard|number".  The data is unique: writer and count.  PGOPTIONS of the caller hold for them.
 sub start_writers
 {
 	my ($node, $db, $stream, @names) = @_;

@@ -15,8 +15,12 @@ my $open = $node->background_psql('postgres', on_error_stop => 0);
 $open->query_safe("BEGIN");
 $open->query_safe("SELECT kinesis.put_record('s', 'never committed', 'key ' || i) FROM generate_series(1, 20) AS i");
 
-# ---- The whole server. ----
-my @writers = start_writers($node, 'postgres', 's', 'a', 'b', 'c');
+# ---- The whole server, whose clock is an hour ahead until it dies: only what is stored can tell it where to go on. ----
+my @writers;
+{
+	local $ENV{PGOPTIONS} = '-c kinesis.clock_offset=1h';
+	@writers = start_writers($node, 'postgres', 's', 'a', 'b', 'c');
+}
 wait_for_acknowledged(300, @writers);
 kill_all_with_9($node);
 stop_writers(@writers);
