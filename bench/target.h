@@ -15,7 +15,7 @@
 #include "payload.h"
 
 /* How the benchmark calls the data plane; results are read by column number.  The casts choose between put_records' two forms. */
-#define PUT_RECORD "SELECT * FROM kinesis.put_record($1, $2, $3)"
+#define PUT_RECORD "SELECT kinesis.put_record($1, $2, $3)"
 #define PUT_RECORDS "SELECT * FROM kinesis.put_records($1, $2::bytea[], $3::text[])"
 #define GET_RECORDS "SELECT * FROM kinesis.get_records($1, $2)"
 #define GET_RECORDS_WAIT "SELECT * FROM kinesis.get_records($1, 10000, interval '10 s')"

@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "error_report.h"
 #include "iterator_seal.h"
+#include "memory_keep.h"
 #include "record_form.h"
 #include "sequence_number.h"
 #include "settings_define.h"
@@ -284,6 +285,8 @@ kin_get_records(PG_FUNCTION_ARGS)
 	if (result.records.count > 0)
 		throttle_read(result.stream, result.shard, result.records.bytes);
 
+	if (result.records.used >= KIN_LARGE_CALL)
+		kin_keep_memory();
 	values[0] = kin_records_finish(&result.records);
 	if (result.at_end)
 	{

@@ -18,6 +18,7 @@
 #include "access_check.h"
 #include "compat.h"
 #include "error_report.h"
+#include "memory_keep.h"
 #include "record_put.h"
 #include "sequence_number.h"
 #include "settings_define.h"
@@ -173,11 +174,10 @@ compare_shards(const void *a, const void *b)
  * again; once all locks are held none of the shards can be closed before this transaction ends.
  */
 static KinStream *
-route(const char *stream_name, const KinPutEntry *entries, const KinHashKey *hashes, int n, KinNewRecord **order)
+route(KinStream *stream, const KinPutEntry *entries, const KinHashKey *hashes, int n, KinNewRecord **order)
 {
-	for (;;)
+	for (;; stream = kin_stream_open(stream->name))
 	{
-		KinStream  *stream = kin_stream_open(stream_name);
 		bool		current = true;
 		bool		one_shard = true;
 
@@ -225,7 +225,9 @@ kin_put(const char *stream_name, const KinPutEntry *entries, int n, KinAppendMod
 		room = add_size(room, stored_size(&entries[i]));
 	}
 
-	stream = route(stream_name, entries, hashes, n, order);
+	stream = route(stream, entries, hashes, n, order);
+	if (room >= KIN_LARGE_CALL)
+		kin_keep_memory();
 	to = reserve_scratch(room);
 	for (int i = 0; i < n; i++)
 	{

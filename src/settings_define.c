@@ -19,6 +19,7 @@ bool		kin_aws_limits_setting;
 double		kin_clock_offset_setting;
 int			kin_max_shards_setting;
 char	   *kin_region_setting;
+int			kin_retained_memory_setting;
 int			kin_iterator_lifetime_setting;
 
 PG_FUNCTION_INFO_V1(kin_account_id);
@@ -69,6 +70,11 @@ kin_define_settings(void)
 							   "Region that appears in the ARNs of streams.",
 							   NULL, &kin_region_setting, "us-east-1",
 							   PGC_SUSET, 0, check_region, NULL, NULL);
+	DefineCustomIntVariable("kinesis.retained_memory",
+							"Freed memory that a backend keeps for its next large put_records or get_records.",
+							"0 leaves it to the C library, which gives it back to the system after every call.",
+							&kin_retained_memory_setting, 64 * 1024, 0, 1024 * 1024,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("kinesis.shard_iterator_lifetime",
 							"Time after which a shard iterator expires; 0 means never.",
 							NULL, &kin_iterator_lifetime_setting, 300, 0, INT_MAX / 1000,

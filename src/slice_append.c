@@ -193,9 +193,9 @@ kin_shard_lock(KinStream *stream, KinShard *shard)
 
 /* A guess, without the lock, at the number that comes next. */
 static int64
-likely_number(KinShard *shard)
+likely_number(KinShard *shard, int64 now_ms)
 {
-	int64		now = kin_number_of_ms(kin_now_ms());
+	int64		now = kin_number_of_ms(now_ms);
 	KinShardSlot *slot = shard->slot;
 
 	if (slot && slot->loaded && memcmp(&slot->key, &shard->key, sizeof(shard->key)) == 0)
@@ -207,7 +207,7 @@ bool
 kin_append_prepare(KinStream *stream, KinShard *shard)
 {
 	KinSlice   *slice;
-	int64		number = Max(likely_number(shard), shard->starting_number + 1);
+	int64		number = Max(likely_number(shard, kin_now_ms()), shard->starting_number + 1);
 
 	kin_shard_read_slices(stream, shard, false);
 	slice = kin_slice_for_number(shard, number);
@@ -217,6 +217,7 @@ kin_append_prepare(KinStream *stream, KinShard *shard)
 		return false;
 	}
 	LockRelationOid(slice->relid, RowExclusiveLock);
+	shard->locked_slice = slice->lower;
 	return kin_stream_is_current(stream);
 }
 
@@ -227,11 +228,12 @@ kin_append_prepare(KinStream *stream, KinShard *shard)
 static int
 throttle(KinStream *stream, KinShardSlot *slot, KinNewRecord **records, int n, KinAppendMode mode)
 {
-	int64		now = GetCurrentTimestamp();
+	int64		now;
 	int			passed = 0;
 
 	if (stream->write_bytes_rate < 0 && stream->write_records_rate < 0)
 		return n;
+	now = GetCurrentTimestamp();
 	kin_bucket_refill(&slot->write_bytes, stream->write_bytes_rate, now);
 	kin_bucket_refill(&slot->write_records, stream->write_records_rate, now);
 	if (mode == KIN_APPEND_ALL)
@@ -260,11 +262,11 @@ throttle(KinStream *stream, KinShardSlot *slot, KinNewRecord **records, int n, K
 	return passed;
 }
 
-/* Opens a slice for writing and keeps its lock; NULL when it is gone. */
+/* Opens a slice for writing and keeps its lock; NULL when it is gone.  kin_append_prepare() may have locked it already. */
 static Relation
-open_for_append(Oid relid)
+open_for_append(KinShard *shard, KinSlice *slice)
 {
-	Relation	rel = try_relation_open(relid, RowExclusiveLock);
+	Relation	rel = try_relation_open(slice->relid, slice->lower == shard->locked_slice ? NoLock : RowExclusiveLock);
 
 	if (rel && rel->rd_rel->relhasindex)
 	{
@@ -288,6 +290,7 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 	Relation	rel = NULL;
 	int64		opened = -1;	/* lower bound of the slice in rel */
 	int64		base;
+	int64		now_ms = kin_now_ms();
 	int			passed;
 
 	Assert(n > 0 && n <= APPEND_BATCH);
@@ -301,12 +304,12 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 		if (rel == NULL)
 		{
 			/* Most often right, so that the lock is taken once. */
-			slice = kin_slice_for_number(shard, likely_number(shard));
-			if (slice && (rel = open_for_append(slice->relid)) != NULL)
+			slice = kin_slice_for_number(shard, likely_number(shard, now_ms));
+			if (slice && (rel = open_for_append(shard, slice)) != NULL)
 				opened = slice->lower;
 		}
 		slot = kin_shard_lock(stream, shard);
-		base = Max(Max(slot->last_number, minimum) + 1, kin_number_of_ms(kin_now_ms()));
+		base = Max(Max(slot->last_number, minimum) + 1, kin_number_of_ms(now_ms));
 		slice = kin_slice_for_number(shard, base);
 		if (slice && base > slice->upper - n)
 		{
@@ -330,7 +333,7 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 			kin_shard_read_slices(stream, shard, true);
 			continue;
 		}
-		rel = open_for_append(slice->relid);
+		rel = open_for_append(shard, slice);
 		if (rel)
 			opened = slice->lower;
 		else

@@ -36,6 +36,7 @@ typedef struct KinShard
 	KinShardSlot *slot;			/* a guess: kin_slot_lock() tells */
 	int			nslices;		/* -1 = not read yet */
 	KinSlice   *slices;			/* ascending */
+	int64		locked_slice;	/* lower bound of the slice that the put under way has locked */
 } KinShard;
 
 /* NULL limits are kept as -1 = unlimited. */

@@ -59,6 +59,12 @@ sub same
 	# Before anybody has touched the stream: the plain restore must have a disorder to mend.  (pg_restore -j truncates first,
 	# and COPY looks for no free space in a file of its own transaction.)
 	cmp_ok(disorder_of($where, $db, 'mixed'), '>', 0, "$what: the restore laid records out of order on disk") if $what =~ /^plain/;
+	# Putting a slice in order is writing.  Who may not write is told, not served a wrong order.
+	my ($refused, undef, $hint) = $where->psql($db,
+		"SET default_transaction_read_only = on; SELECT count(*) FROM kinesis.read_shard('mixed', 'shardId-000000000000')");
+	isnt($refused, 0, "$what: the first read can't be in a read-only transaction");
+	like($hint, qr/HINT: .*kinesis\.finish_restore\(\)/, "$what: which is told what to do");
+	is($where->safe_psql($db, 'SELECT kinesis.finish_restore()'), '3', "$what: finish_restore does all streams") if $what =~ /^folder/;
 	is($where->safe_psql($db, $summary), $catalog, "$what: streams, shards and tags are the same");
 	foreach my $stream (sort keys %records)
 	{
