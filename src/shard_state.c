@@ -127,6 +127,7 @@ assign_slot(KinShardSlot *slot, const KinShardKey *key)
 	slot->boundary = 0;
 	slot->settled = 0;
 	slot->prepared_floor = -1;
+	slot->tail.file = InvalidOid;
 	slot->write_bytes = slot->write_records = slot->read_bytes = slot->read_calls = (KinBucket) {0};
 }
 

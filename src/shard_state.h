@@ -8,6 +8,7 @@
 #define KIN_SHARD_STATE_H
 
 #include "port/atomics.h"
+#include "storage/block.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
@@ -25,6 +26,14 @@ typedef struct KinBucket
 	double		tokens;
 	int64		filled_at;		/* microseconds of the system's own clock; 0 = never used, so full */
 } KinBucket;
+
+/* Where the last append to a shard ended. */
+typedef struct KinTail
+{
+	Oid			file;			/* relfilenode of the slice; InvalidOid = look for the end */
+	BlockNumber block;			/* last page with records */
+	BlockNumber reserved_end;	/* pages behind it and before this one were set aside by us and never used */
+} KinTail;
 
 typedef struct KinShardSlot
 {
@@ -44,6 +53,8 @@ typedef struct KinShardSlot
 	int64		boundary;
 	int64		settled;
 	int64		prepared_floor; /* settled when a writer was PREPAREd; -1 = none */
+
+	KinTail		tail;
 
 	KinBucket	write_bytes;
 	KinBucket	write_records;

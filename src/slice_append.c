@@ -9,7 +9,7 @@
  *
  * Rows go behind all rows, always.  Three things could break that, and are kept away here: the free space map (not
  * used); a backend's remembered target page (set anew each time); and line pointers that VACUUM has freed on the last
- * page after an abort (such a page is left as it is and a new one begun).
+ * page after an abort (such a page is left as it is and the next one begun).
  */
 #include "postgres.h"
 
@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "access/twophase.h"
 #include "executor/tuptable.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/rel.h"
@@ -26,6 +27,7 @@
 #include "commit_wake.h"
 #include "compat.h"
 #include "error_report.h"
+#include "heap_extend.h"
 #include "sequence_number.h"
 #include "slice_append.h"
 #include "slice_make.h"
@@ -33,6 +35,10 @@
 #include "throttle_take.h"
 
 #define APPEND_BATCH 500
+
+/* The slices' toast_tuple_target, and what a longer row takes at most: header, key as long as keys get, toast pointer. */
+#define KIN_INLINE_MAX 8160
+#define STORED_ROW_TOASTED_MAX (SizeofHeapTupleHeader + 2 * MAXIMUM_ALIGNOF + 256 * MAX_MULTIBYTE_CHAR_LEN + 64)
 
 /* The least that heap_multi_insert() asks of a slot: here is your heap tuple.  A real slot per record costs more than md5. */
 typedef struct TupleHolder
@@ -60,41 +66,124 @@ static const TupleTableSlotOps holder_ops = {
 
 static const TupleTableSlot holder_slot = {.type = T_TupleTableSlot,.tts_ops = &holder_ops};
 
-/*
- * Makes the last page the place where the next rows go.  Returns a pin on it (or InvalidBuffer for an empty heap): while
- * it is held VACUUM can't get its cleanup lock, so no line pointer of the page can become free before we insert.
- */
-static Buffer
-aim_at_end(Relation rel)
+/* What is known of the page that rows are appended to.  It stays pinned: see aim_at(). */
+typedef struct Tail
 {
-	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
-	Buffer		buffer;
-	Page		page;
-	bool		has_holes;
+	BlockNumber nblocks;
+	BlockNumber block;			/* InvalidBlockNumber while the heap has no page with records */
+	BlockNumber reserved_end;	/* pages between block and this one need not be read: we know that they are zero */
+	Buffer		pin;
+	Size		free;
+} Tail;
 
-	if (nblocks == 0)
-	{
-		RelationSetTargetBlock(rel, InvalidBlockNumber);
-		return InvalidBuffer;
-	}
-	buffer = ReadBuffer(rel, nblocks - 1);
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(buffer);
-	has_holes = !PageIsNew(page) && PageHasFreeLinePointers(page);
-	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-	RelationSetTargetBlock(rel, has_holes ? kin_extend_heap(rel) : nblocks - 1);
-	return buffer;
+static void
+let_go(Tail *tail)
+{
+	if (BufferIsValid(tail->pin))
+		ReleaseBuffer(tail->pin);
+	tail->pin = InvalidBuffer;
 }
 
-void
-kin_append_tuples(Relation rel, HeapTuple *tuples, int n)
+/*
+ * Makes a page the place where the next rows go, and finds out how much room it has.  While the pin is held VACUUM can't
+ * get its cleanup lock, so no line pointer of the page can become free before we insert.  A page that has free ones
+ * already counts as full: a new row would go in front of older ones.
+ */
+static void
+aim_at(Relation rel, Tail *tail, BlockNumber block)
+{
+	Page		page;
+
+	let_go(tail);
+	if (tail->block != InvalidBlockNumber && block > tail->block && block < tail->reserved_end)
+	{
+		/*
+		 * Reading zeros from the file costs as much as writing them did.  Only somebody who has switched the guard triggers
+		 * off could have put rows there meanwhile, and only what is in the buffer pool is looked at here.
+		 */
+		tail->pin = ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_ZERO_AND_LOCK, NULL);
+		page = BufferGetPage(tail->pin);
+		if (PageIsNew(page))
+		{
+			PageInit(page, BLCKSZ, 0);
+			MarkBufferDirty(tail->pin);
+		}
+	}
+	else
+	{
+		tail->pin = ReadBuffer(rel, block);
+		LockBuffer(tail->pin, BUFFER_LOCK_SHARE);
+		page = BufferGetPage(tail->pin);
+	}
+	tail->block = block;
+	if (PageIsNew(page))
+		tail->free = BLCKSZ - SizeOfPageHeaderData - sizeof(ItemIdData);
+	else if (PageHasFreeLinePointers(page))
+		tail->free = 0;
+	else
+		tail->free = PageGetHeapFreeSpace(page);
+	LockBuffer(tail->pin, BUFFER_LOCK_UNLOCK);
+	RelationSetTargetBlock(rel, block);
+}
+
+/* Last page that is in use; zero pages at the end are room set aside. */
+static void
+find_tail(Relation rel, Tail *tail)
+{
+	BlockNumber block = tail->nblocks;
+
+	while (block-- > 0)
+	{
+		Buffer		buffer = ReadBuffer(rel, block);
+		bool		is_new;
+
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		is_new = PageIsNew(BufferGetPage(buffer));
+		UnlockReleaseBuffer(buffer);
+		if (!is_new)
+		{
+			aim_at(rel, tail, block);
+			return;
+		}
+	}
+	tail->block = InvalidBlockNumber;
+	tail->free = 0;
+}
+
+/* Goes on to the next page, which is made if need be. */
+static void
+next_page(Relation rel, Tail *tail)
+{
+	BlockNumber next = tail->block == InvalidBlockNumber ? 0 : tail->block + 1;
+
+	if (next >= tail->nblocks)
+	{
+		bool		reserved;
+
+		tail->nblocks = kin_extend_heap_many(rel, tail->nblocks, &reserved);
+		tail->reserved_end = reserved ? tail->nblocks : 0;
+	}
+	aim_at(rel, tail, next);
+}
+
+/* Room that a row will take on the page, at most.  The toaster leaves little of what is longer than a page. */
+static Size
+room_of(HeapTuple tuple)
+{
+	if (tuple->t_len > KIN_INLINE_MAX)
+		return MAXALIGN(STORED_ROW_TOASTED_MAX);
+	return MAXALIGN(tuple->t_len);
+}
+
+/*
+ * heap_multi_insert() would extend the heap page by page; so it is given as many rows as fit on one page that is there.
+ */
+static void
+fill_page(Relation rel, Tail *tail, HeapTuple *tuples, int n, CommandId cid)
 {
 	static TupleHolder holders[APPEND_BATCH];
 	static TupleTableSlot *slots[APPEND_BATCH];
-	Buffer		pin = aim_at_end(rel);
-	CommandId	cid = GetCurrentCommandId(true);
 
-	Assert(n <= APPEND_BATCH);
 	if (n == 1)
 		heap_insert(rel, tuples[0], cid, HEAP_INSERT_SKIP_FSM, NULL);
 	else
@@ -107,8 +196,51 @@ kin_append_tuples(Relation rel, HeapTuple *tuples, int n)
 		}
 		heap_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
 	}
-	if (BufferIsValid(pin))
-		ReleaseBuffer(pin);
+	/* Should a row not have fitted after all, the heap was extended at its very end. */
+	if (RelationGetTargetBlock(rel) != tail->block)
+	{
+		tail->nblocks = RelationGetNumberOfBlocks(rel);
+		aim_at(rel, tail, RelationGetTargetBlock(rel));
+	}
+}
+
+void
+kin_append_tuples(Relation rel, HeapTuple *tuples, int n, KinTail *known)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+	Tail		tail = {.nblocks = RelationGetNumberOfBlocks(rel),.block = InvalidBlockNumber,.pin = InvalidBuffer};
+	int			done = 0;
+
+	Assert(n <= APPEND_BATCH);
+	if (known->file == rel->rd_node.relNode && known->block < tail.nblocks)
+	{
+		aim_at(rel, &tail, known->block);
+		tail.reserved_end = Min(known->reserved_end, tail.nblocks);
+	}
+	else
+		find_tail(rel, &tail);
+	known->file = InvalidOid;	/* until it is known again: an error may come */
+	while (done < n)
+	{
+		int			fit = 0;
+
+		while (done + fit < n && room_of(tuples[done + fit]) <= tail.free)
+		{
+			tail.free -= Min(tail.free, room_of(tuples[done + fit]) + sizeof(ItemIdData));
+			fit++;
+		}
+		if (fit == 0)
+		{
+			next_page(rel, &tail);
+			continue;
+		}
+		fill_page(rel, &tail, tuples + done, fit, cid);
+		done += fit;
+	}
+	let_go(&tail);
+	known->block = tail.block;
+	known->reserved_end = tail.reserved_end;
+	known->file = rel->rd_node.relNode;
 }
 
 /*
@@ -358,7 +490,7 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 		}
 		/* Before the rows: if storing them fails half-way, no number is given out twice. */
 		slot->last_number = base + k - 1;
-		kin_append_tuples(rel, tuples, k);
+		kin_append_tuples(rel, tuples, k, &slot->tail);
 	}
 	kin_slot_unlock(slot);
 	relation_close(rel, NoLock);

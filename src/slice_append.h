@@ -39,7 +39,10 @@ extern bool kin_append(KinStream *stream, KinShard *shard, KinNewRecord **record
 /* Locks the shard's slot with its last number known; unlock by kin_slot_unlock(). */
 extern KinShardSlot *kin_shard_lock(KinStream *stream, KinShard *shard);
 
-/* The same rows, without numbering, for a slice that is rewritten in order. */
-extern void kin_append_tuples(Relation rel, HeapTuple *tuples, int n);
+/*
+ * Puts rows behind all others, and remembers where that was.  Also used, without numbering, for a slice that is
+ * rewritten in order.
+ */
+extern void kin_append_tuples(Relation rel, HeapTuple *tuples, int n, KinTail *known);
 
 #endif

@@ -151,6 +151,7 @@ rewrite_in_order(Relation rel)
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TupleTableSlot *sorted;
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "kinesis sort", ALLOCSET_DEFAULT_SIZES);
+	KinTail		tail = {.file = InvalidOid};
 	int64		n = 0;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
@@ -190,7 +191,7 @@ rewrite_in_order(Relation rel)
 		HeapTuple	tuple = ExecCopySlotHeapTuple(sorted);
 
 		CHECK_FOR_INTERRUPTS();
-		kin_append_tuples(rel, &tuple, 1);
+		kin_append_tuples(rel, &tuple, 1, &tail);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row);
 		n++;
