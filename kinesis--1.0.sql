@@ -78,7 +78,8 @@ CREATE TYPE kinesis.shard_description AS (
 COMMENT ON TYPE kinesis.shard_description IS 'A shard. Hash keys are inclusive; ending_sequence_number is null while the shard is open.';
 
 ---------------------------------------------------------------------------------------------------------------------
--- Catalog. stream_lookup.c reads stream, shard and slice by column number: keep the order.
+-- Catalog. stream_lookup.c reads stream, shard and slice by column number: keep the order. No foreign keys: pg_restore -j
+-- fills the tables of an extension in any order, and only the functions below write to them.
 ---------------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE kinesis.stream (
@@ -100,7 +101,7 @@ CREATE TABLE kinesis.stream (
 );
 
 CREATE TABLE kinesis.shard (
-    stream_id bigint NOT NULL REFERENCES kinesis.stream ON DELETE CASCADE,
+    stream_id bigint NOT NULL,
     shard_index int NOT NULL,
     parent_shard int,
     adjacent_parent_shard int,
@@ -114,7 +115,7 @@ CREATE TABLE kinesis.shard (
 );
 
 CREATE TABLE kinesis.slice (
-    stream_id bigint NOT NULL REFERENCES kinesis.stream ON DELETE CASCADE,
+    stream_id bigint NOT NULL,
     shard_index int NOT NULL,
     lower_bound bigint NOT NULL,
     upper_bound bigint NOT NULL CHECK (upper_bound > lower_bound),
@@ -122,7 +123,7 @@ CREATE TABLE kinesis.slice (
 );
 
 CREATE TABLE kinesis.tag (
-    stream_id bigint NOT NULL REFERENCES kinesis.stream ON DELETE CASCADE,
+    stream_id bigint NOT NULL,
     key text COLLATE "C" NOT NULL,
     value text NOT NULL,
     CONSTRAINT tag_pkey PRIMARY KEY (stream_id, key)
@@ -599,6 +600,9 @@ BEGIN
         AND c.relkind IN ('r', 'p') AND c.relname ~ format('^%s/[0-9]+(/[0-9]+)?$', s.stream_id) LOOP
         PERFORM kinesis._drop_table(slice_name);
     END LOOP;
+    DELETE FROM kinesis.slice l WHERE l.stream_id = s.stream_id;
+    DELETE FROM kinesis.shard h WHERE h.stream_id = s.stream_id;
+    DELETE FROM kinesis.tag t WHERE t.stream_id = s.stream_id;
     DELETE FROM kinesis.stream st WHERE st.stream_id = s.stream_id;
 END
 $$;

@@ -7,7 +7,10 @@ CREATE FUNCTION got(iterator text, n int DEFAULT 10000) RETURNS text LANGUAGE sq
 
 SELECT kinesis.get_shard_iterator('it', 'shardId-000000000000', 'LATEST') AS latest \gset
 SELECT sequence_number AS one FROM kinesis.put_record('it', 'one', 'k') \gset
+-- A second later, and another: one record a millisecond at most.
+SET kinesis.clock_offset = '1 s';
 SELECT sequence_number AS two FROM kinesis.put_record('it', 'two', 'k') \gset
+SET kinesis.clock_offset = '2 s';
 SELECT sequence_number AS three FROM kinesis.put_record('it', 'three', 'k') \gset
 SELECT got(:'latest'), got(kinesis.get_shard_iterator('it', '0', 'TRIM_HORIZON')) AS trim_horizon, got(kinesis.get_shard_iterator('it', '0', 'LATEST')) AS latest_now;
 SELECT got(kinesis.get_shard_iterator('it', '0', 'AT_SEQUENCE_NUMBER', :two)) AS at_two, got(kinesis.get_shard_iterator('it', '0', 'AFTER_SEQUENCE_NUMBER', :two)) AS after_two,
@@ -15,7 +18,7 @@ SELECT got(kinesis.get_shard_iterator('it', '0', 'AT_SEQUENCE_NUMBER', :two)) AS
     got(kinesis.get_shard_iterator('it', '0', 'AT_SEQUENCE_NUMBER', 0)) AS before_all;
 SELECT got(kinesis.get_shard_iterator('it', '0', 'AT_TIMESTAMP', "timestamp" => kinesis.arrival(:two))) AS at_time,
     got(kinesis.get_shard_iterator('it', '0', 'AT_TIMESTAMP', "timestamp" => '2001-01-01')) AS long_ago,
-    got(kinesis.get_shard_iterator('it', '0', 'AT_TIMESTAMP', "timestamp" => clock_timestamp())) AS now;
+    got(kinesis.get_shard_iterator('it', '0', 'AT_TIMESTAMP', "timestamp" => kinesis._now())) AS now;
 -- Shard ids as AWS takes them.
 SELECT got(kinesis.get_shard_iterator('it', 'shardId-0', 'TRIM_HORIZON')), got(kinesis.get_shard_iterator('it', 'any-prefix-0', 'TRIM_HORIZON'));
 

@@ -179,13 +179,13 @@ room_of(HeapTuple tuple)
  * heap_multi_insert() would extend the heap page by page; so it is given as many rows as fit on one page that is there.
  */
 static void
-fill_page(Relation rel, Tail *tail, HeapTuple *tuples, int n, CommandId cid)
+fill_page(Relation rel, Tail *tail, HeapTuple *tuples, int n, CommandId cid, int options)
 {
 	static TupleHolder holders[APPEND_BATCH];
 	static TupleTableSlot *slots[APPEND_BATCH];
 
 	if (n == 1)
-		heap_insert(rel, tuples[0], cid, HEAP_INSERT_SKIP_FSM, NULL);
+		heap_insert(rel, tuples[0], cid, options, NULL);
 	else
 	{
 		for (int i = 0; i < n; i++)
@@ -194,7 +194,7 @@ fill_page(Relation rel, Tail *tail, HeapTuple *tuples, int n, CommandId cid)
 			holders[i].tuple = tuples[i];
 			slots[i] = &holders[i].slot;
 		}
-		heap_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
+		heap_multi_insert(rel, slots, n, cid, options, NULL);
 	}
 	/* Should a row not have fitted after all, the heap was extended at its very end. */
 	if (RelationGetTargetBlock(rel) != tail->block)
@@ -205,7 +205,7 @@ fill_page(Relation rel, Tail *tail, HeapTuple *tuples, int n, CommandId cid)
 }
 
 void
-kin_append_tuples(Relation rel, HeapTuple *tuples, int n, KinTail *known)
+kin_append_tuples(Relation rel, HeapTuple *tuples, int n, int options, KinTail *known)
 {
 	CommandId	cid = GetCurrentCommandId(true);
 	Tail		tail = {.nblocks = RelationGetNumberOfBlocks(rel),.block = InvalidBlockNumber,.pin = InvalidBuffer};
@@ -234,7 +234,7 @@ kin_append_tuples(Relation rel, HeapTuple *tuples, int n, KinTail *known)
 			next_page(rel, &tail);
 			continue;
 		}
-		fill_page(rel, &tail, tuples + done, fit, cid);
+		fill_page(rel, &tail, tuples + done, fit, cid, options | HEAP_INSERT_SKIP_FSM);
 		done += fit;
 	}
 	let_go(&tail);
@@ -490,7 +490,7 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 		}
 		/* Before the rows: if storing them fails half-way, no number is given out twice. */
 		slot->last_number = base + k - 1;
-		kin_append_tuples(rel, tuples, k, &slot->tail);
+		kin_append_tuples(rel, tuples, k, 0, &slot->tail);
 	}
 	kin_slot_unlock(slot);
 	relation_close(rel, NoLock);

@@ -41,8 +41,8 @@ extern KinShardSlot *kin_shard_lock(KinStream *stream, KinShard *shard);
 
 /*
  * Puts rows behind all others, and remembers where that was.  Also used, without numbering, for a slice that is
- * rewritten in order.
+ * rewritten in order; options are those of heap_insert().
  */
-extern void kin_append_tuples(Relation rel, HeapTuple *tuples, int n, KinTail *known);
+extern void kin_append_tuples(Relation rel, HeapTuple *tuples, int n, int options, KinTail *known);
 
 #endif

@@ -191,7 +191,8 @@ rewrite_in_order(Relation rel)
 		HeapTuple	tuple = ExecCopySlotHeapTuple(sorted);
 
 		CHECK_FOR_INTERRUPTS();
-		kin_append_tuples(rel, &tuple, 1, &tail);
+		/* Frozen, so that a reader whose snapshot is older than the repair sees them, as it saw the old file's. */
+		kin_append_tuples(rel, &tuple, 1, HEAP_INSERT_FROZEN, &tail);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row);
 		n++;
