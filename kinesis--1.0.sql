@@ -1054,7 +1054,7 @@ BEGIN
             NULL;               -- the locks are gone with the subtransaction
         END;
         PERFORM pg_sleep(pause);
-        pause := least(pause * 2, 1);
+        pause := least(pause * 2, 0.25);
     END LOOP;
 END
 $$;

@@ -12,6 +12,8 @@
 
 #include "stress.h"
 
+long		reconnects;
+
 void
 pause_ms(int ms)
 {

@@ -170,6 +170,8 @@ prepare(Writer *w, int first)
 		/* Prepared or not: it will not be committed by us, so it ends as lost; what is still there is rolled back. */
 		note_prepared(w->id, first, end, gid, false);
 		lose_connection(w, ledgers[w->id].count, FATE_LOST);
+		snprintf(sql, sizeof(sql), "ROLLBACK PREPARED '%s'", gid);
+		tell(w->conn, sql);
 		return;
 	}
 	note_prepared(w->id, first, end, gid, commit);
@@ -177,8 +179,8 @@ prepare(Writer *w, int first)
 		autocommit_turn(w);
 	pause_ms(draw(&w->seed, 100));
 	snprintf(sql, sizeof(sql), "%s PREPARED '%s'", commit ? "COMMIT" : "ROLLBACK", gid);
-	if (!tell(w->other, sql) && PQstatus(w->other) != CONNECTION_OK)
-		w->other = connect_again(w->other, primary);	/* resolve_prepared() ends it */
+	while (!tell(w->other, sql) && PQstatus(w->other) != CONNECTION_OK)
+		w->other = connect_again(w->other, primary);	/* it survives the crash, unless this had ended it before */
 }
 
 static void
@@ -216,7 +218,7 @@ transaction_turn(Writer *w)
 		lose_connection(w, first, FATE_LOST);
 		return;
 	}
-	if (draw(&w->seed, 30) == 0)
+	if (draw(&w->seed, 100) == 0)
 		pause_ms(500 + draw(&w->seed, 1500));	/* a long transaction holds readers back, and resharding */
 	end = draw(&w->seed, 10);
 	if (end < 2)
