@@ -276,6 +276,7 @@ HeapTupleHeader
 kin_slice_scan_next(KinSliceScan *scan, int64 *number)
 {
 	Page		page;
+	KinItem    *item;
 
 	while (scan->next >= scan->nitems)
 	{
@@ -283,9 +284,11 @@ kin_slice_scan_next(KinSliceScan *scan, int64 *number)
 			return NULL;
 		read_page(scan, scan->block + 1);
 	}
-	*number = scan->items[scan->next].number;
+	/* Macros of the page layer evaluate their arguments more than once: no side effects inside. */
+	item = &scan->items[scan->next++];
+	*number = item->number;
 	page = BufferGetPage(scan->buffer);
-	return (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, scan->items[scan->next++].offset));
+	return (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, item->offset));
 }
 
 void
