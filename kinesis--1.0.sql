@@ -337,6 +337,31 @@ BEGIN
 END
 $$;
 
+/*
+ * The same for whoever changes the set of shards, who may wait long for producers. It must not hold the row meanwhile: a
+ * producer that has written to the shard and needs its next slice waits for the row, and each would wait for the other. So
+ * changes of the set are kept apart by a lock on the stream's table alone (not on its partitions), and _fence() takes the row only while it tries.
+ */
+CREATE FUNCTION kinesis._lock_shards(stream text, operation text) RETURNS kinesis.stream
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    s kinesis.stream := kinesis._stream(stream, 'admin', operation);
+    id bigint := s.stream_id;
+BEGIN
+    PERFORM kinesis._count_call(operation, id);
+    EXECUTE format('LOCK TABLE ONLY kinesis_stream.%I IN SHARE UPDATE EXCLUSIVE MODE', s.table_name);
+    SELECT * INTO s FROM kinesis.stream WHERE stream_id = id;
+    IF NOT FOUND THEN
+        PERFORM kinesis._not_found(kinesis._stream_name(stream));
+    END IF;
+    IF s.stream_status <> 'ACTIVE' THEN
+        PERFORM kinesis._raise('ResourceInUseException', format('Stream %s under account %s not ACTIVE, instead in state %s',
+            s.stream_name, kinesis._account_id(), s.stream_status));
+    END IF;
+    RETURN s;
+END
+$$;
+
 CREATE FUNCTION kinesis._shard(s kinesis.stream, shard_id text) RETURNS kinesis.shard
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -371,7 +396,8 @@ DECLARE
     since timestamptz := kinesis._now();
     n int;
 BEGIN
-    IF NOT current_setting('kinesis.aws_limits')::boolean THEN
+    -- A standby or a read-only transaction can't write the count down, and must not fail for that.
+    IF NOT current_setting('kinesis.aws_limits')::boolean OR current_setting('transaction_read_only')::boolean THEN
         RETURN;
     END IF;
     per_second := CASE
@@ -589,7 +615,9 @@ BEGIN
         -- Somebody has dropped the table by hand: remove what is left, for those who may create streams.
         PERFORM kinesis._require(NULL, 'create', 'DeleteStream');
     ELSE
-        s := kinesis._lock_stream(name, 'admin', 'DeleteStream');
+        -- In the order in which a reshard takes them: the table, then the row.
+        s := kinesis._lock_shards(name, 'DeleteStream');
+        PERFORM FROM kinesis.stream st WHERE st.stream_id = s.stream_id FOR UPDATE;
         PERFORM kinesis._touch_stream(s.stream_id);
     END IF;
     IF to_regclass(format('kinesis_stream.%I', s.table_name)) IS NOT NULL THEN
@@ -1048,10 +1076,11 @@ DECLARE
 BEGIN
     LOOP
         BEGIN
+            PERFORM FROM kinesis.stream st WHERE st.stream_id = s.stream_id FOR UPDATE;
             PERFORM kinesis._hold_slices(s.stream_id, ordered, 400);
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            NULL;               -- the locks are gone with the subtransaction
+            NULL;               -- the locks are gone with the subtransaction, the row's too
         END;
         PERFORM pg_sleep(pause);
         pause := least(pause * 2, 0.25);
@@ -1068,7 +1097,8 @@ BEGIN
     IF to_regclass(format('kinesis_stream."%s/%s"', s.stream_id, h.shard_index)) IS NOT NULL THEN
         ending := greatest(ending, kinesis._last_sequence_number(s.stream_id, h.shard_index));
     END IF;
-    UPDATE kinesis.shard x SET ending_sequence_number = ending, closed_at = kinesis._now()
+    -- Not before its last record arrived: when the clock went back, the shard must not expire ahead of its records.
+    UPDATE kinesis.shard x SET ending_sequence_number = ending, closed_at = greatest(kinesis._now(), kinesis.arrival(ending))
         WHERE x.stream_id = s.stream_id AND x.shard_index = h.shard_index;
     RETURN ending;
 END
@@ -1149,7 +1179,7 @@ $$;
 CREATE FUNCTION kinesis._split_shard(stream_name text, shard_to_split text, new_starting_hash_key numeric) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    s kinesis.stream := kinesis._lock_stream(stream_name, 'admin', 'SplitShard');
+    s kinesis.stream := kinesis._lock_shards(stream_name, 'SplitShard');
     h kinesis.shard := kinesis._shard(s, shard_to_split);
     at numeric := trunc(new_starting_hash_key);
 BEGIN
@@ -1175,7 +1205,7 @@ COMMENT ON FUNCTION kinesis.split_shard(text, text, numeric) IS
 CREATE FUNCTION kinesis._merge_shards(stream_name text, shard_to_merge text, adjacent_shard_to_merge text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    s kinesis.stream := kinesis._lock_stream(stream_name, 'admin', 'MergeShards');
+    s kinesis.stream := kinesis._lock_shards(stream_name, 'MergeShards');
     h kinesis.shard := kinesis._shard(s, shard_to_merge);
     a kinesis.shard := kinesis._shard(s, adjacent_shard_to_merge);
 BEGIN
@@ -1206,7 +1236,7 @@ CREATE TYPE kinesis.update_shard_count_result AS (stream_name text, current_shar
 CREATE FUNCTION kinesis._update_shard_count(stream_name text, target_shard_count int, scaling_type text) RETURNS kinesis.update_shard_count_result
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    s kinesis.stream := kinesis._lock_stream(stream_name, 'admin', 'UpdateShardCount');
+    s kinesis.stream := kinesis._lock_shards(stream_name, 'UpdateShardCount');
     n int := target_shard_count;
     step numeric;
     current_count int;
@@ -1545,6 +1575,11 @@ BEGIN
     RETURN QUERY SELECT 'shards'::text, kinesis._shard_id(x.shard_index), 'open shard has no table'::text
         FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL
         AND to_regclass(format('kinesis_stream."%s/%s"', x.stream_id, x.shard_index)) IS NULL;
+    RETURN QUERY SELECT 'shards'::text, kinesis._shard_id(x.shard_index), 'table is not attached to the stream''s table'::text
+        FROM kinesis.shard x JOIN pg_class c ON c.relnamespace = 'kinesis_stream'::regnamespace AND c.relname = format('%s/%s', x.stream_id, x.shard_index)
+        WHERE x.stream_id = s.stream_id AND (pg_get_expr(c.relpartbound, c.oid) IS DISTINCT FROM format('FOR VALUES IN (%s)', x.shard_index)
+            OR NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
+                WHERE i.inhrelid = c.oid AND p.relnamespace = c.relnamespace AND p.relname = s.table_name));
     -- Slices: known to the catalog and to partitioning alike, disjoint, and in order inside.
     FOR l IN SELECT * FROM kinesis.slice y WHERE y.stream_id = s.stream_id ORDER BY y.shard_index, y.lower_bound LOOP
         slice := to_regclass(format('kinesis_stream."%s/%s/%s"', l.stream_id, l.shard_index, l.lower_bound));
@@ -1587,7 +1622,7 @@ COMMENT ON FUNCTION kinesis.check_stream(text) IS
 ---------------------------------------------------------------------------------------------------------------------
 
 -- Drops slices that are past retention as a whole. A table that a long reader holds is left to the next run: nobody queues behind us.
-CREATE FUNCTION kinesis._drop_expired_slices(s kinesis.stream) RETURNS int
+CREATE FUNCTION kinesis._drop_expired_slices(s kinesis.stream, most int) RETURNS int
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
     l kinesis.slice;
@@ -1595,6 +1630,7 @@ DECLARE
 BEGIN
     FOR l IN SELECT * FROM kinesis.slice y WHERE y.stream_id = s.stream_id
         AND y.upper_bound <= greatest(kinesis.sequence_at(kinesis._expired_before(s)), s.trimmed_before) ORDER BY y.shard_index, y.lower_bound LOOP
+        EXIT WHEN dropped >= most;
         BEGIN
             PERFORM kinesis._drop_table(format('%s/%s/%s', l.stream_id, l.shard_index, l.lower_bound));
             DELETE FROM kinesis.slice y WHERE y.stream_id = l.stream_id AND y.shard_index = l.shard_index AND y.lower_bound = l.lower_bound;
@@ -1636,6 +1672,10 @@ DECLARE
     n2 int;
     n3 int;
     at bigint;
+    -- A slice costs four locks (itself, its toast table and index, its shard) until we commit. One run takes no more than
+    -- half of the server's lock table, shared between making and dropping; the next run does the rest.
+    most int := greatest(current_setting('max_locks_per_transaction')::bigint
+        * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 16, 16);
 BEGIN
     PERFORM kinesis._require(NULL, 'create', 'Purge');
     slices_made := 0;
@@ -1648,11 +1688,12 @@ BEGIN
         END IF;
         n1 := 0;
         FOR ix IN SELECT x.shard_index FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY 1 LOOP
+            EXIT WHEN slices_made + n1 >= most;
             at := kinesis.sequence_at(kinesis._now());
             n1 := n1 + kinesis._make_slices(s.stream_id, ix, at)
                 + kinesis._make_slices(s.stream_id, ix, at + (kinesis._slice_width(s.retention_period_hours) << 22));
         END LOOP;
-        n2 := kinesis._drop_expired_slices(s);
+        n2 := kinesis._drop_expired_slices(s, most - slices_dropped);
         n3 := kinesis._drop_expired_shards(s);
         IF n2 + n3 > 0 THEN
             PERFORM kinesis._touch_stream(s.stream_id);

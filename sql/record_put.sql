@@ -105,3 +105,5 @@ $$;
 CREATE INDEX ON kinesis_stream.put (partition_key);
 \set VERBOSITY sqlstate
 SELECT shard_id FROM kinesis.put_record('put', 'x', 'k', 0);
+DROP INDEX kinesis_stream.put_partition_key_idx;
+SELECT shard_id FROM kinesis.put_record('put', 'x', 'k', 0);

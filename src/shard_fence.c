@@ -119,26 +119,27 @@ kin_last_sequence_number(PG_FUNCTION_ARGS)
 Datum
 kin_touch_stream(PG_FUNCTION_ARGS)
 {
-	KinStream  *stream = kin_stream_open_by_id(PG_GETARG_INT64(0));
+	int64		stream_id = PG_GETARG_INT64(0);
+	Oid			table = kin_stream_table(stream_id);
+	KinShardSlot *slot;
+	int			position = 0;
 
-	if (stream == NULL)
+	if (!OidIsValid(table))
 		PG_RETURN_VOID();
-	CacheInvalidateRelcacheByRelid(stream->table);
-	for (int i = 0; i < stream->nshards; i++)
+	CacheInvalidateRelcacheByRelid(table);
+	while ((slot = kin_slot_next_waiting(stream_id, &position)) != NULL)
 	{
-		KinShardSlot *slot = kin_slot_peek(&stream->shards[i].key);
+		KinShardKey key = slot->key;
 
-		if (slot == NULL || pg_atomic_read_u32(&slot->waiters) == 0)
-			continue;
 		kin_reserve_writer();
-		if (kin_slot_lock(slot, &stream->shards[i].key))
+		if (key.stream_id == stream_id && kin_slot_lock(slot, &key))
 		{
 			kin_join_writers(slot);
 			kin_slot_unlock(slot);
 		}
 	}
 	/* What we ourselves know is out of date at once: the caller's next step may already need it. */
-	stream->valid = false;
+	kin_stream_forget(table);
 	PG_RETURN_VOID();
 }
 

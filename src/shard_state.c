@@ -251,15 +251,37 @@ kin_slot_settle(KinShardSlot *slot)
 	slot->generation = older;
 }
 
-/* After COMMIT PREPARED: the backend that runs it does not know which shards the transaction wrote to. */
-void
-kin_slot_wake_database(void)
+static int
+used_slots(void)
 {
 	int			n;
 
 	LWLockAcquire(&shard_table->table_lock, LW_SHARED);
 	n = shard_table->used_slots;
 	LWLockRelease(&shard_table->table_lock);
+	return n;
+}
+
+KinShardSlot *
+kin_slot_next_waiting(int64 stream_id, int *position)
+{
+	for (int n = used_slots(); *position < n;)
+	{
+		KinShardSlot *slot = &shard_slots[(*position)++];
+
+		/* Looked at without the lock: a slot with waiters keeps its key. */
+		if (pg_atomic_read_u32(&slot->waiters) > 0 && slot->key.stream_id == stream_id && slot->key.database == MyDatabaseId)
+			return slot;
+	}
+	return NULL;
+}
+
+/* After COMMIT PREPARED: the backend that runs it does not know which shards the transaction wrote to. */
+void
+kin_slot_wake_database(void)
+{
+	int			n = used_slots();
+
 	for (int i = 0; i < n; i++)
 		if (shard_slots[i].key.database == MyDatabaseId)
 			ConditionVariableBroadcast(&shard_slots[i].readable);

@@ -86,6 +86,9 @@ extern uint64 kin_slot_evictions(void);
 /* Moves the settled mark as far as the finished writers allow.  The slot is locked. */
 extern void kin_slot_settle(KinShardSlot *slot);
 
+/* Next slot, from *position on, of this stream on which somebody waits; NULL when there is none. */
+extern KinShardSlot *kin_slot_next_waiting(int64 stream_id, int *position);
+
 /* Wakes every reader of this database, whatever its shard. */
 extern void kin_slot_wake_database(void);
 

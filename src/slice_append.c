@@ -400,7 +400,8 @@ open_for_append(KinShard *shard, KinSlice *slice)
 {
 	Relation	rel = try_relation_open(slice->relid, slice->lower == shard->locked_slice ? NoLock : RowExclusiveLock);
 
-	if (rel && rel->rd_rel->relhasindex)
+	/* The flag stays until the next VACUUM; the list tells. */
+	if (rel && rel->rd_rel->relhasindex && RelationGetIndexList(rel) != NIL)
 	{
 		char	   *name = pstrdup(RelationGetRelationName(rel));
 

@@ -174,6 +174,37 @@ read_shards(KinStream *stream)
 	qsort(stream->open, stream->nopen, sizeof(KinShard *), compare_ranges);
 }
 
+Oid
+kin_stream_table(int64 stream_id)
+{
+	Relation	rel = table_open(catalog_oid("kinesis", "stream"), AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			table = InvalidOid;
+
+	ScanKeyInit(&key, STREAM_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
+	scan = systable_beginscan(rel, catalog_oid("kinesis", "stream_pkey"), true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		name = heap_getattr(tuple, STREAM_TABLE, RelationGetDescr(rel), &isnull);
+
+		table = get_relname_relid(NameStr(*DatumGetName(name)), get_namespace_oid("kinesis_stream", false));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return table;
+}
+
+void
+kin_stream_forget(Oid table)
+{
+	prepare_streams();
+	table_invalidated((Datum) 0, table);
+}
+
 /* Reads a stream by one column of its row; NULL when there is none.  The result is in a context of its own. */
 static KinStream *
 read_stream(AttrNumber column, Datum value, RegProcedure equal, const char *index, bool *restored)

@@ -64,6 +64,12 @@ typedef struct KinStream
 extern KinStream *kin_stream_open(const char *name);
 extern KinStream *kin_stream_open_by_id(int64 stream_id);	/* NULL when it is gone */
 
+/* The stream's table, read from the catalog alone; InvalidOid when there is no such stream. */
+extern Oid	kin_stream_table(int64 stream_id);
+
+/* What this backend knows of a stream is out of date at once; others learn of it by an invalidation. */
+extern void kin_stream_forget(Oid table);
+
 /* Has the map changed since the stream was opened?  Messages arrive whenever a lock is taken. */
 static inline bool
 kin_stream_is_current(const KinStream *stream)
