@@ -16,7 +16,7 @@
 static void *
 worker_main(void *argument)
 {
-	Worker	   *worker = argument;
+	Worker *worker = argument;
 
 	worker->conn = session_open(worker->job->setup);
 	worker->job->ready(worker);
@@ -41,7 +41,7 @@ crew_start(Crew *crew, int size, const Job *job)
 	pthread_barrier_init(&crew->barrier, NULL, size + 1);
 	for (int i = 0; i < size; i++)
 	{
-		Worker	   *worker = &crew->workers[i];
+		Worker *worker = &crew->workers[i];
 
 		worker->index = i;
 		worker->job = job;
@@ -64,7 +64,7 @@ crew_go(Crew *crew)
 double
 crew_finish(Crew *crew)
 {
-	double		ended = 0;
+	double ended = 0;
 
 	for (int i = 0; i < crew->size; i++)
 	{
@@ -79,7 +79,7 @@ crew_finish(Crew *crew)
 int64_t
 crew_records(const Crew *crew)
 {
-	int64_t		records = 0;
+	int64_t records = 0;
 
 	for (int i = 0; i < crew->size; i++)
 		records += crew->workers[i].records;
@@ -90,7 +90,7 @@ crew_records(const Crew *crew)
 int64_t
 crew_all_records(const Crew *crew)
 {
-	int64_t		records = crew_records(crew);
+	int64_t records = crew_records(crew);
 
 	for (int i = 0; i < crew->size; i++)
 		records += crew->workers[i].warm_records;

@@ -20,31 +20,31 @@ typedef struct Worker Worker;
 /* What a worker does: ready() outside the clock, work() inside. */
 typedef struct Job
 {
-	const char *setup;			/* a command for each connection, or NULL */
-	void		(*ready) (Worker *worker);
-	void		(*work) (Worker *worker);
-	const void *task;			/* what the goal's own functions need to know */
+	const char *setup; /* a command for each connection, or NULL */
+	void (*ready)(Worker *worker);
+	void (*work)(Worker *worker);
+	const void *task; /* what the goal's own functions need to know */
 } Job;
 
 struct Worker
 {
-	int			index;
-	PGconn	   *conn;
-	const Job  *job;
-	Random		random;
-	int64_t		records;		/* written inside the clock */
-	int64_t		warm_records;	/* written before it */
-	double		ended;
+	int index;
+	PGconn *conn;
+	const Job *job;
+	Random random;
+	int64_t records;      /* written inside the clock */
+	int64_t warm_records; /* written before it */
+	double ended;
 	pthread_barrier_t *barrier;
-	pthread_t	thread;
+	pthread_t thread;
 };
 
 typedef struct Crew
 {
-	int			size;
-	Worker	   *workers;
+	int size;
+	Worker *workers;
 	pthread_barrier_t barrier;
-	double		started;
+	double started;
 } Crew;
 
 extern void crew_start(Crew *crew, int size, const Job *job);

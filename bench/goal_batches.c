@@ -17,14 +17,14 @@
 #include "session.h"
 #include "target.h"
 
-#define WARM_CALLS 8			/* the server settles for a generic plan after five */
+#define WARM_CALLS           8 /* the server settles for a generic plan after five */
 #define BATCHES_A_CONNECTION 32
-#define MAX_CONNECTIONS 4
+#define MAX_CONNECTIONS      4
 
 #define CREATE_HEAP "CREATE TABLE %s (partition_key text NOT NULL, data bytea NOT NULL)"
-#define CREATE_BY_HAND \
-	"CREATE TABLE %s (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY," \
-	" arrival timestamptz NOT NULL DEFAULT clock_timestamp()," \
+#define CREATE_BY_HAND                                                                                                 \
+	"CREATE TABLE %s (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"                                             \
+	" arrival timestamptz NOT NULL DEFAULT clock_timestamp(),"                                                         \
 	" partition_key text NOT NULL, data bytea NOT NULL)"
 
 /* Unnesting in the target list is the faster spelling: a function in FROM goes through a tuplestore. */
@@ -43,34 +43,34 @@ typedef enum WayKind
 
 typedef struct Group
 {
-	int			record_size;
+	int record_size;
 	const char *size_text;
-	int			connections;	/* and shards */
-	int			calls;			/* for each connection */
-	BatchPool  *pools[MAX_CONNECTIONS];
-	Cell	   *rate[WAY_COUNT];	/* against that way */
-	Cell	   *wal_limit;
-	Cell	   *wal_heap;
+	int connections; /* and shards */
+	int calls;       /* for each connection */
+	BatchPool *pools[MAX_CONNECTIONS];
+	Cell *rate[WAY_COUNT]; /* against that way */
+	Cell *wal_limit;
+	Cell *wal_heap;
 } Group;
 
 typedef struct Task
 {
 	const Group *group;
-	WayKind		kind;
-	char		name[NAME_SIZE];
+	WayKind kind;
+	char name[NAME_SIZE];
 } Task;
 
 typedef struct Measured
 {
-	double		rate;
-	double		wal;			/* bytes a record */
+	double rate;
+	double wal; /* bytes a record */
 } Measured;
 
 static void
 write_prepare(Worker *worker, const Task *task)
 {
-	char		sql[300];
-	char		table[NAME_SIZE + 16];
+	char sql[300];
+	char table[NAME_SIZE + 16];
 
 	snprintf(table, sizeof(table), task->kind == WAY_HEAP_EACH ? "%s_%d" : "%s", task->name, worker->index);
 	switch (task->kind)
@@ -99,21 +99,21 @@ write_batch(Worker *worker, int call)
 	const Task *task = worker->job->task;
 	const BatchPool *pool = task->group->pools[worker->index];
 	const Batch *batch = &pool->batches[call % pool->count];
-	Param		arrays[] = {{batch->data_array.data, batch->data_array.length},
-	{batch->key_array.data, batch->key_array.length}};
-	PGresult   *result;
+	Param arrays[] = {{batch->data_array.data, batch->data_array.length},
+					  {batch->key_array.data, batch->key_array.length}};
+	PGresult *result;
 
 	switch (task->kind)
 	{
 		case WAY_PUT_RECORDS:
-			{
-				Param		params[] = {text_param(task->name), arrays[0], arrays[1]};
+		{
+			Param params[] = {text_param(task->name), arrays[0], arrays[1]};
 
-				result = session_call(worker->conn, "write", params, 3);
-				check_put_records(result);
-				PQclear(result);
-				break;
-			}
+			result = session_call(worker->conn, "write", params, 3);
+			check_put_records(result);
+			PQclear(result);
+			break;
+		}
 		case WAY_HEAP:
 		case WAY_HEAP_EACH:
 			session_call_void(worker->conn, "write", arrays, 2);
@@ -174,8 +174,10 @@ target_make(PGconn *conn, Task *task)
 			strcpy(task->name, "bench_heap");
 			session_run(conn, "CREATE TABLE bench_heap (partition_key text, data bytea)");
 			for (int i = 0; i < task->group->connections; i++)
-				session_run(conn, "CREATE TABLE bench_heap_%d (partition_key text NOT NULL, data bytea NOT NULL)"
-							" INHERITS (bench_heap)", i);
+				session_run(conn,
+							"CREATE TABLE bench_heap_%d (partition_key text NOT NULL, data bytea NOT NULL)"
+							" INHERITS (bench_heap)",
+							i);
 			break;
 	}
 }
@@ -184,9 +186,9 @@ target_make(PGconn *conn, Task *task)
 static void
 target_check_and_drop(PGconn *conn, const Task *task, int64_t expected)
 {
-	bool		is_stream = task->kind == WAY_PUT_RECORDS;
-	int64_t		found = is_stream ?
-		stream_count(conn, task->name) : session_int64(conn, "SELECT count(*) FROM %s", task->name);
+	bool is_stream = task->kind == WAY_PUT_RECORDS;
+	int64_t found =
+		is_stream ? stream_count(conn, task->name) : session_int64(conn, "SELECT count(*) FROM %s", task->name);
 
 	if (found != expected)
 		die("%s has %lld records instead of %lld", task->name, (long long) found, (long long) expected);
@@ -199,12 +201,12 @@ target_check_and_drop(PGconn *conn, const Task *task, int64_t expected)
 static Measured
 measure(PGconn *conn, const Group *group, WayKind kind)
 {
-	Task		task = {.group = group,.kind = kind};
-	Job			job = {.ready = write_warm,.work = write_all,.task = &task};
-	Crew		crew;
-	int64_t		wal;
-	double		seconds;
-	Measured	measured;
+	Task task = {.group = group, .kind = kind};
+	Job job = {.ready = write_warm, .work = write_all, .task = &task};
+	Crew crew;
+	int64_t wal;
+	double seconds;
+	Measured measured;
 
 	target_make(conn, &task);
 	session_run(conn, "CHECKPOINT");
@@ -224,12 +226,12 @@ measure(PGconn *conn, const Group *group, WayKind kind)
 static void
 group_prepare(PGconn *conn, Group *group)
 {
-	char		name[NAME_SIZE];
+	char name[NAME_SIZE];
 
 	stream_create(conn, name, group->connections);
 	for (int i = 0; i < group->connections; i++)
 	{
-		KeySet	   *keys = stream_keys_of_shard(conn, name, i);
+		KeySet *keys = stream_keys_of_shard(conn, name, i);
 
 		group->pools[i] = batch_pool_make(keys, group->record_size, BATCHES_A_CONNECTION, 100 + i);
 		free(keys);
@@ -242,11 +244,10 @@ group_cells(Group *group)
 {
 	static const struct
 	{
-		WayKind		kind;
-		double		goal_ratio;
+		WayKind kind;
+		double goal_ratio;
 		const char *text;
-	}			floors[] =
-	{
+	} floors[] = {
 		{WAY_HEAP, 1.2, "INSERT ... SELECT unnest into a heap without index"},
 		{WAY_BY_HAND, 2.0, "stream table written by hand"},
 		{WAY_COPY, 1.0, "COPY BINARY, 500 rows a transaction"},
@@ -267,14 +268,14 @@ group_cells(Group *group)
 static void
 group_round(PGconn *conn, Group *group, int round)
 {
-	int			way_count = group->connections > 1 ? WAY_COUNT : WAY_COUNT - 1;
-	Measured	measured[WAY_COUNT];
+	int way_count = group->connections > 1 ? WAY_COUNT : WAY_COUNT - 1;
+	Measured measured[WAY_COUNT];
 	const Measured *ours = &measured[WAY_PUT_RECORDS];
 
 	/* Each round begins with another way, so that none always comes first. */
 	for (int i = 0; i < way_count; i++)
 	{
-		WayKind		kind = (WayKind) ((i + round) % way_count);
+		WayKind kind = (WayKind) ((i + round) % way_count);
 
 		measured[kind] = measure(conn, group, kind);
 	}
@@ -290,14 +291,14 @@ group_round(PGconn *conn, Group *group, int round)
 void
 goal_batches(void)
 {
-	PGconn	   *conn = session_open(NULL);
-	Group		groups[] = {
-		{.record_size = 100,.size_text = "100 B",.connections = 1,.calls = scaled(1600, 20)},
-		{.record_size = 100,.size_text = "100 B",.connections = 4,.calls = scaled(600, 20)},
-		{.record_size = 1024,.size_text = "1 KB",.connections = 1,.calls = scaled(500, 20)},
-		{.record_size = 1024,.size_text = "1 KB",.connections = 4,.calls = scaled(200, 20)},
+	PGconn *conn = session_open(NULL);
+	Group groups[] = {
+		{.record_size = 100, .size_text = "100 B", .connections = 1, .calls = scaled(1600, 20)},
+		{.record_size = 100, .size_text = "100 B", .connections = 4, .calls = scaled(600, 20)},
+		{.record_size = 1024, .size_text = "1 KB", .connections = 1, .calls = scaled(500, 20)},
+		{.record_size = 1024, .size_text = "1 KB", .connections = 4, .calls = scaled(200, 20)},
 	};
-	int			group_count = sizeof(groups) / sizeof(groups[0]);
+	int group_count = sizeof(groups) / sizeof(groups[0]);
 
 	say("goal 1: put_records, 500 a call");
 	for (int i = 0; i < group_count; i++)

@@ -16,18 +16,18 @@
 #include "session.h"
 #include "target.h"
 
-#define RECORD_SIZE 100
+#define RECORD_SIZE    100
 #define RECORDS_A_CALL 10000
 
-#define COPY_OUT \
-	"COPY (SELECT sequence_number, approximate_arrival_timestamp, partition_key, data FROM bench_plain)" \
+#define COPY_OUT                                                                                                       \
+	"COPY (SELECT sequence_number, approximate_arrival_timestamp, partition_key, data FROM bench_plain)"               \
 	" TO STDOUT (FORMAT binary)"
 
 typedef struct Drain
 {
-	PGconn	   *conn;
+	PGconn *conn;
 	const char *name;
-	int64_t		records;
+	int64_t records;
 } Drain;
 
 /* Every way must have read all records. */
@@ -50,18 +50,18 @@ check_order(int64_t last, int64_t next)
 static double
 drain_read_shard(const Drain *drain)
 {
-	char		after[8];
-	char		limit[8];
-	Param		params[] = {text_param(drain->name), text_param(FIRST_SHARD), {after, 8}, {limit, 8}};
-	int64_t		last = 0;
-	int64_t		found = 0;
-	int			rows;
-	double		started = now();
+	char after[8];
+	char limit[8];
+	Param params[] = {text_param(drain->name), text_param(FIRST_SHARD), {after, 8}, {limit, 8}};
+	int64_t last = 0;
+	int64_t found = 0;
+	int rows;
+	double started = now();
 
 	wire_put_int64(limit, RECORDS_A_CALL);
 	do
 	{
-		PGresult   *result;
+		PGresult *result;
 
 		wire_put_int64(after, last);
 		result = session_call(drain->conn, "read_shard", params, 4);
@@ -78,20 +78,20 @@ drain_read_shard(const Drain *drain)
 static double
 drain_get_records(const Drain *drain)
 {
-	char	   *iterator = stream_iterator(drain->conn, drain->name, "TRIM_HORIZON");
-	char		limit[4];
-	int64_t		last = 0;
-	int64_t		found = 0;
-	int64_t		before;
-	double		started = now();
+	char *iterator = stream_iterator(drain->conn, drain->name, "TRIM_HORIZON");
+	char limit[4];
+	int64_t last = 0;
+	int64_t found = 0;
+	int64_t before;
+	double started = now();
 
 	wire_put_int32(limit, RECORDS_A_CALL);
 	do
 	{
-		Param		params[] = {text_param(iterator), {limit, 4}};
-		PGresult   *result = session_call(drain->conn, "get_records", params, 2);
-		RecordWalk	walk;
-		RecordView	record;
+		Param params[] = {text_param(iterator), {limit, 4}};
+		PGresult *result = session_call(drain->conn, "get_records", params, 2);
+		RecordWalk walk;
+		RecordView record;
 
 		before = found;
 		walk_begin(&walk, PQgetvalue(result, 0, 0), PQgetlength(result, 0, 0));
@@ -109,10 +109,10 @@ drain_get_records(const Drain *drain)
 static double
 drain_copy(const Drain *drain)
 {
-	double		started = now();
-	PGresult   *result = PQexec(drain->conn, COPY_OUT);
-	char	   *row;
-	int64_t		found = -1;		/* the trailer is a row of its own */
+	double started = now();
+	PGresult *result = PQexec(drain->conn, COPY_OUT);
+	char *row;
+	int64_t found = -1; /* the trailer is a row of its own */
 
 	if (PQresultStatus(result) != PGRES_COPY_OUT)
 		die("%s: %s", COPY_OUT, PQerrorMessage(drain->conn));
@@ -131,10 +131,10 @@ drain_copy(const Drain *drain)
 static double
 count_read_shard(const Drain *drain)
 {
-	Param		params[] = {text_param(drain->name), text_param(FIRST_SHARD)};
-	double		started = now();
-	PGresult   *result = session_call(drain->conn, "count_shard", params, 2);
-	double		seconds = now() - started;
+	Param params[] = {text_param(drain->name), text_param(FIRST_SHARD)};
+	double started = now();
+	PGresult *result = session_call(drain->conn, "count_shard", params, 2);
+	double seconds = now() - started;
 
 	check_count(drain, wire_int64(PQgetvalue(result, 0, 0)), "count(*) over read_shard");
 	PQclear(result);
@@ -144,19 +144,17 @@ count_read_shard(const Drain *drain)
 static double
 count_plain(const Drain *drain)
 {
-	double		started = now();
-	PGresult   *result = session_call(drain->conn, "count_plain", NULL, 0);
-	double		seconds = now() - started;
+	double started = now();
+	PGresult *result = session_call(drain->conn, "count_plain", NULL, 0);
+	double seconds = now() - started;
 
 	check_count(drain, wire_int64(PQgetvalue(result, 0, 0)), "count(*)");
 	PQclear(result);
 	return seconds;
 }
 
-static double (*const ways[]) (const Drain *) =
-{
-	drain_read_shard, drain_get_records, drain_copy, count_read_shard, count_plain
-};
+static double (*const ways[])(const Drain *) = {drain_read_shard, drain_get_records, drain_copy, count_read_shard,
+												count_plain};
 
 #define WAY_COUNT 5
 
@@ -165,9 +163,11 @@ static void
 drain_prepare(Drain *drain)
 {
 	stream_fill(drain->name, drain->records, RECORD_SIZE, NULL);
-	session_run(drain->conn, "CREATE TABLE bench_plain AS"
+	session_run(drain->conn,
+				"CREATE TABLE bench_plain AS"
 				" SELECT sequence_number, approximate_arrival_timestamp, partition_key, data"
-				" FROM kinesis.read_shard('%s', '%s')", drain->name, FIRST_SHARD);
+				" FROM kinesis.read_shard('%s', '%s')",
+				drain->name, FIRST_SHARD);
 	session_run(drain->conn, "VACUUM bench_plain");
 	stream_vacuum(drain->conn, drain->name);
 	session_run(drain->conn, "CHECKPOINT");
@@ -178,33 +178,33 @@ drain_prepare(Drain *drain)
 	session_prepare(drain->conn, "count_shard", "SELECT count(*) FROM kinesis.read_shard($1, $2)");
 	session_prepare(drain->conn, "count_plain", "SELECT count(*) FROM bench_plain");
 	for (int i = 0; i < WAY_COUNT; i++)
-		ways[i] (drain);
+		ways[i](drain);
 }
 
 void
 goal_drain(void)
 {
-	char		name[NAME_SIZE];
-	Drain		drain = {.conn = session_open(NULL),.name = name,.records = scaled(2000, 20) * BATCH_RECORDS};
-	Cell	   *read_shard = cell_make(3, RECORDS_A_SECOND, MORE_IS_BETTER, 0.8,
-									   "read_shard, 10,000 a call / COPY (SELECT ...) TO STDOUT BINARY");
-	Cell	   *get_records = cell_make(3, RECORDS_A_SECOND, MORE_IS_BETTER, 0.5,
-										"get_records, 10,000 a call / COPY (SELECT ...) TO STDOUT BINARY");
-	Cell	   *count = cell_make(3, RECORDS_A_SECOND, MORE_IS_BETTER, 0.4,
-								  "count(*) over read_shard / count(*) of a plain heap");
+	char name[NAME_SIZE];
+	Drain drain = {.conn = session_open(NULL), .name = name, .records = scaled(2000, 20) * BATCH_RECORDS};
+	Cell *read_shard = cell_make(3, RECORDS_A_SECOND, MORE_IS_BETTER, 0.8,
+								 "read_shard, 10,000 a call / COPY (SELECT ...) TO STDOUT BINARY");
+	Cell *get_records = cell_make(3, RECORDS_A_SECOND, MORE_IS_BETTER, 0.5,
+								  "get_records, 10,000 a call / COPY (SELECT ...) TO STDOUT BINARY");
+	Cell *count =
+		cell_make(3, RECORDS_A_SECOND, MORE_IS_BETTER, 0.4, "count(*) over read_shard / count(*) of a plain heap");
 
 	say("goal 3: draining %lld records of 100 B", (long long) drain.records);
 	stream_create(drain.conn, name, 1);
 	drain_prepare(&drain);
 	for (int round = 0; round < settings.rounds; round++)
 	{
-		double		rates[WAY_COUNT];
+		double rates[WAY_COUNT];
 
 		for (int i = 0; i < WAY_COUNT; i++)
 		{
-			int			way = (i + round) % WAY_COUNT;
+			int way = (i + round) % WAY_COUNT;
 
-			rates[way] = drain.records / ways[way] (&drain);
+			rates[way] = drain.records / ways[way](&drain);
 		}
 		cell_add(read_shard, rates[0], rates[2]);
 		cell_add(get_records, rates[1], rates[2]);

@@ -18,13 +18,13 @@
 #include "target.h"
 
 /* Data and key together may have 1 MiB. */
-#define RECORD_SIZE (1024 * 1024 - KEY_LENGTH)
+#define RECORD_SIZE    (1024 * 1024 - KEY_LENGTH)
 #define RECORDS_A_CALL 8
 
 #define CREATE_TABLE "CREATE TABLE bench_large (partition_key text NOT NULL, data bytea NOT NULL)"
-#define INSERT_ROW "INSERT INTO bench_large (data, partition_key) VALUES ($1, $2)"
-#define SELECT_ROWS "DECLARE rows BINARY NO SCROLL CURSOR FOR SELECT partition_key, data FROM bench_large"
-#define FETCH_ROWS "FETCH 8 FROM rows"
+#define INSERT_ROW   "INSERT INTO bench_large (data, partition_key) VALUES ($1, $2)"
+#define SELECT_ROWS  "DECLARE rows BINARY NO SCROLL CURSOR FOR SELECT partition_key, data FROM bench_large"
+#define FETCH_ROWS   "FETCH 8 FROM rows"
 
 static double
 megabytes_a_second(int records, double seconds)
@@ -36,23 +36,23 @@ megabytes_a_second(int records, double seconds)
 static double
 write_all(PGconn *conn, const char *name, int records)
 {
-	Random		random = random_from(50);
-	double		started = now();
+	Random random = random_from(50);
+	double started = now();
 
 	for (int i = 0; i < records; i++)
 	{
-		Param		data = {payload_letters(&random, RECORD_SIZE), RECORD_SIZE};
-		Param		key = {payload_key(payload_all_keys(), &random), KEY_LENGTH};
+		Param data = {payload_letters(&random, RECORD_SIZE), RECORD_SIZE};
+		Param key = {payload_key(payload_all_keys(), &random), KEY_LENGTH};
 
 		if (name != NULL)
 		{
-			Param		params[] = {text_param(name), data, key};
+			Param params[] = {text_param(name), data, key};
 
 			PQclear(session_call(conn, "put", params, 3));
 		}
 		else
 		{
-			Param		params[] = {data, key};
+			Param params[] = {data, key};
 
 			session_call_void(conn, "insert_large", params, 2);
 		}
@@ -63,19 +63,19 @@ write_all(PGconn *conn, const char *name, int records)
 static double
 read_by_get_records(PGconn *conn, const char *name, int records)
 {
-	char	   *iterator = stream_iterator(conn, name, "TRIM_HORIZON");
-	char		limit[4];
-	int			found = 0;
-	double		started = now();
+	char *iterator = stream_iterator(conn, name, "TRIM_HORIZON");
+	char limit[4];
+	int found = 0;
+	double started = now();
 
 	wire_put_int32(limit, RECORDS_A_CALL);
 	while (found < records)
 	{
-		Param		params[] = {text_param(iterator), {limit, 4}};
-		PGresult   *result = session_call(conn, "get_records", params, 2);
-		RecordWalk	walk;
-		RecordView	record;
-		int			before = found;
+		Param params[] = {text_param(iterator), {limit, 4}};
+		PGresult *result = session_call(conn, "get_records", params, 2);
+		RecordWalk walk;
+		RecordView record;
+		int before = found;
 
 		walk_begin(&walk, PQgetvalue(result, 0, 0), PQgetlength(result, 0, 0));
 		for (; walk_next(&walk, &record); found++)
@@ -94,18 +94,18 @@ read_by_get_records(PGconn *conn, const char *name, int records)
 static double
 read_by_read_shard(PGconn *conn, const char *name, int records)
 {
-	char		after[8];
-	char		limit[8];
-	Param		params[] = {text_param(name), text_param(FIRST_SHARD), {after, 8}, {limit, 8}};
-	int			found = 0;
-	double		started = now();
+	char after[8];
+	char limit[8];
+	Param params[] = {text_param(name), text_param(FIRST_SHARD), {after, 8}, {limit, 8}};
+	int found = 0;
+	double started = now();
 
 	wire_put_int64(after, 0);
 	wire_put_int64(limit, RECORDS_A_CALL);
 	while (found < records)
 	{
-		PGresult   *result = session_call(conn, "read_shard", params, 4);
-		int			rows = PQntuples(result);
+		PGresult *result = session_call(conn, "read_shard", params, 4);
+		int rows = PQntuples(result);
 
 		if (rows == 0)
 			die("read_shard found %d large records of %d", found, records);
@@ -119,15 +119,15 @@ read_by_read_shard(PGconn *conn, const char *name, int records)
 static double
 read_by_select(PGconn *conn, int records)
 {
-	int			found = 0;
-	double		started = now();
+	int found = 0;
+	double started = now();
 
 	session_run(conn, "BEGIN");
 	session_run(conn, SELECT_ROWS);
 	session_prepare(conn, "fetch_large", FETCH_ROWS);
 	while (found < records)
 	{
-		PGresult   *result = session_call(conn, "fetch_large", NULL, 0);
+		PGresult *result = session_call(conn, "fetch_large", NULL, 0);
 
 		if (PQntuples(result) == 0 || PQgetlength(result, 0, 1) != RECORD_SIZE)
 			die("SELECT found %d large records of %d", found, records);
@@ -142,14 +142,14 @@ read_by_select(PGconn *conn, int records)
 void
 goal_large(void)
 {
-	PGconn	   *conn = session_open(NULL);
-	int			records = scaled(12, 1) * RECORDS_A_CALL;
-	Cell	   *in = cell_make(4, MEGABYTES_A_SECOND, MORE_IS_BETTER, NO_GOAL,
-							   "1 MiB records in by put_record, durable / INSERT");
-	Cell	   *out_get = cell_make(4, MEGABYTES_A_SECOND, MORE_IS_BETTER, NO_GOAL,
-									"1 MiB records out by get_records, 8 a call / SELECT, FETCH 8");
-	Cell	   *out_read = cell_make(4, MEGABYTES_A_SECOND, MORE_IS_BETTER, NO_GOAL,
-									 "1 MiB records out by read_shard, 8 a call / SELECT, FETCH 8");
+	PGconn *conn = session_open(NULL);
+	int records = scaled(12, 1) * RECORDS_A_CALL;
+	Cell *in =
+		cell_make(4, MEGABYTES_A_SECOND, MORE_IS_BETTER, NO_GOAL, "1 MiB records in by put_record, durable / INSERT");
+	Cell *out_get = cell_make(4, MEGABYTES_A_SECOND, MORE_IS_BETTER, NO_GOAL,
+							  "1 MiB records out by get_records, 8 a call / SELECT, FETCH 8");
+	Cell *out_read = cell_make(4, MEGABYTES_A_SECOND, MORE_IS_BETTER, NO_GOAL,
+							   "1 MiB records out by read_shard, 8 a call / SELECT, FETCH 8");
 
 	say("goal 4: %d records of 1 MiB", records);
 	session_prepare(conn, "put", PUT_RECORD);
@@ -157,12 +157,12 @@ goal_large(void)
 	session_prepare(conn, "read_shard", READ_SHARD);
 	for (int round = 0; round < settings.rounds; round++)
 	{
-		char		name[NAME_SIZE];
-		double		ours_in = 0;
-		double		plain_in = 0;
-		double		get_out;
-		double		read_out;
-		double		plain_out;
+		char name[NAME_SIZE];
+		double ours_in = 0;
+		double plain_in = 0;
+		double get_out;
+		double read_out;
+		double plain_out;
 
 		stream_create(conn, name, 1);
 		session_run(conn, CREATE_TABLE);

@@ -20,30 +20,30 @@
 #include "session.h"
 #include "target.h"
 
-#define RECORD_SIZE 100
+#define RECORD_SIZE   100
 #define PUTS_A_SECOND 100
-#define WARM_PUTS 20
-#define PATIENCE 30.0			/* seconds until the reader gives up */
+#define WARM_PUTS     20
+#define PATIENCE      30.0 /* seconds until the reader gives up */
 
-#define CREATE_NOTIFIED \
-	"CREATE TABLE bench_notified (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY," \
+#define CREATE_NOTIFIED                                                                                                \
+	"CREATE TABLE bench_notified (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"                                 \
 	" partition_key text NOT NULL, data bytea NOT NULL)"
-#define INSERT_NOTIFY \
-	"WITH put AS (INSERT INTO bench_notified (data, partition_key) VALUES ($1, $2) RETURNING id)" \
+#define INSERT_NOTIFY                                                                                                  \
+	"WITH put AS (INSERT INTO bench_notified (data, partition_key) VALUES ($1, $2) RETURNING id)"                      \
 	" SELECT pg_notify('bench', $3) FROM put"
 #define FETCH_NEW "SELECT id, data FROM bench_notified WHERE id > $1 ORDER BY id"
 
 typedef struct Trip
 {
-	bool		by_stream;
-	bool		durable;
-	char		name[NAME_SIZE];
-	int			puts;
-	int			received;
-	double	   *times;			/* milliseconds from put to the record in the reader's hands */
-	int			notified;
-	double	   *notice_times;	/* the floor's, until the bare notification */
-	double	   *ack_times;		/* until the producer has its answer */
+	bool by_stream;
+	bool durable;
+	char name[NAME_SIZE];
+	int puts;
+	int received;
+	double *times; /* milliseconds from put to the record in the reader's hands */
+	int notified;
+	double *notice_times; /* the floor's, until the bare notification */
+	double *ack_times;    /* until the producer has its answer */
 	pthread_barrier_t ready;
 } Trip;
 
@@ -51,7 +51,7 @@ typedef struct Trip
 static double
 age_of(const char *stamp)
 {
-	double		sent;
+	double sent;
 
 	memcpy(&sent, stamp, sizeof(sent));
 	return (now() - sent) * 1000;
@@ -68,18 +68,18 @@ trip_received(Trip *trip, const char *data)
 static void
 read_stream(Trip *trip, PGconn *conn)
 {
-	char	   *iterator = stream_iterator(conn, trip->name, "LATEST");
-	double		deadline;
+	char *iterator = stream_iterator(conn, trip->name, "LATEST");
+	double deadline;
 
 	session_prepare(conn, "wait", GET_RECORDS_WAIT);
 	pthread_barrier_wait(&trip->ready);
 	deadline = now() + PATIENCE + (double) trip->puts / PUTS_A_SECOND;
 	while (trip->received < trip->puts && now() < deadline)
 	{
-		Param		params[] = {text_param(iterator)};
-		PGresult   *result = session_call(conn, "wait", params, 1);
-		RecordWalk	walk;
-		RecordView	record;
+		Param params[] = {text_param(iterator)};
+		PGresult *result = session_call(conn, "wait", params, 1);
+		RecordWalk walk;
+		RecordView record;
 
 		walk_begin(&walk, PQgetvalue(result, 0, 0), PQgetlength(result, 0, 0));
 		while (walk_next(&walk, &record))
@@ -95,9 +95,9 @@ read_stream(Trip *trip, PGconn *conn)
 static int64_t
 fetch_new(Trip *trip, PGconn *conn, int64_t last)
 {
-	char		after[8];
-	Param		params[] = {{after, 8}};
-	PGresult   *result;
+	char after[8];
+	Param params[] = {{after, 8}};
+	PGresult *result;
 
 	wire_put_int64(after, last);
 	result = session_call(conn, "fetch", params, 1);
@@ -113,9 +113,9 @@ fetch_new(Trip *trip, PGconn *conn, int64_t last)
 static void
 read_notified(Trip *trip, PGconn *conn)
 {
-	struct pollfd socket = {.fd = PQsocket(conn),.events = POLLIN};
-	int64_t		last = 0;
-	double		deadline;
+	struct pollfd socket = {.fd = PQsocket(conn), .events = POLLIN};
+	int64_t last = 0;
+	double deadline;
 
 	session_run(conn, "LISTEN bench");
 	session_prepare(conn, "fetch", FETCH_NEW);
@@ -123,15 +123,15 @@ read_notified(Trip *trip, PGconn *conn)
 	deadline = now() + PATIENCE + (double) trip->puts / PUTS_A_SECOND;
 	while (trip->received < trip->puts && now() < deadline)
 	{
-		PGnotify   *notice;
-		bool		woken = false;
+		PGnotify *notice;
+		bool woken = false;
 
 		poll(&socket, 1, 1000);
 		if (!PQconsumeInput(conn))
 			die("the LISTENing reader: %s", PQerrorMessage(conn));
 		while ((notice = PQnotifies(conn)) != NULL)
 		{
-			double		sent = strtod(notice->extra, NULL);
+			double sent = strtod(notice->extra, NULL);
 
 			if (trip->notified < trip->puts)
 				trip->notice_times[trip->notified++] = (now() - sent) * 1000;
@@ -146,8 +146,8 @@ read_notified(Trip *trip, PGconn *conn)
 static void *
 reader_main(void *argument)
 {
-	Trip	   *trip = argument;
-	PGconn	   *conn = session_open(NULL);
+	Trip *trip = argument;
+	PGconn *conn = session_open(NULL);
 
 	if (trip->by_stream)
 		read_stream(trip, conn);
@@ -161,23 +161,23 @@ reader_main(void *argument)
 static double
 put_stamped(PGconn *conn, const Trip *trip, Random *random)
 {
-	char		data[RECORD_SIZE];
-	char		stamp_text[40];
-	Param		key = {payload_key(payload_all_keys(), random), KEY_LENGTH};
-	double		sent;
+	char data[RECORD_SIZE];
+	char stamp_text[40];
+	Param key = {payload_key(payload_all_keys(), random), KEY_LENGTH};
+	double sent;
 
 	memcpy(data, payload_letters(random, RECORD_SIZE), RECORD_SIZE);
 	sent = now();
 	memcpy(data, &sent, sizeof(sent));
 	if (trip->by_stream)
 	{
-		Param		params[] = {text_param(trip->name), {data, RECORD_SIZE}, key};
+		Param params[] = {text_param(trip->name), {data, RECORD_SIZE}, key};
 
 		PQclear(session_call(conn, "put", params, 3));
 	}
 	else
 	{
-		Param		params[] = {{data, RECORD_SIZE}, key, {stamp_text, 0}};
+		Param params[] = {{data, RECORD_SIZE}, key, {stamp_text, 0}};
 
 		params[2].length = snprintf(stamp_text, sizeof(stamp_text), "%.9f", sent);
 		PQclear(session_call(conn, "put", params, 3));
@@ -189,7 +189,7 @@ put_stamped(PGconn *conn, const Trip *trip, Random *random)
 static void
 write_by_timetable(PGconn *conn, const Trip *trip)
 {
-	Random		random = random_from(60);
+	Random random = random_from(60);
 	struct timespec next;
 
 	clock_gettime(CLOCK_MONOTONIC, &next);
@@ -210,8 +210,8 @@ write_by_timetable(PGconn *conn, const Trip *trip)
 static void
 measure(PGconn *conn, Trip *trip)
 {
-	PGconn	   *writer = session_open(trip->durable ? NULL : "SET synchronous_commit = off");
-	pthread_t	reader;
+	PGconn *writer = session_open(trip->durable ? NULL : "SET synchronous_commit = off");
+	pthread_t reader;
 
 	if (trip->by_stream)
 		stream_create(conn, trip->name, 1);
@@ -253,11 +253,11 @@ trip_init(Trip *trip, bool by_stream, int puts)
 /* The cells of one commit setting. */
 typedef struct Group
 {
-	bool		durable;
-	Cell	   *p50;
-	Cell	   *p99;
-	Cell	   *notice;
-	Cell	   *acknowledged;
+	bool durable;
+	Cell *p50;
+	Cell *p99;
+	Cell *notice;
+	Cell *acknowledged;
 } Group;
 
 static void
@@ -270,18 +270,19 @@ group_cells(Group *group)
 	group->p99 = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL, "the same, %s, p99", commit);
 	group->notice = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL,
 							  "the same, %s, p50 / only the notification, without fetching the row", commit);
-	group->acknowledged = cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL,
-									"the put alone until its producer has the answer, %s, p50 / INSERT with NOTIFY", commit);
+	group->acknowledged =
+		cell_make(5, MILLISECONDS, LESS_IS_BETTER, NO_GOAL,
+				  "the put alone until its producer has the answer, %s, p50 / INSERT with NOTIFY", commit);
 }
 
 static void
 group_round(PGconn *conn, Group *group, Trip *ours, Trip *floor, int round)
 {
-	int			judged = ours->puts - WARM_PUTS;
-	double		ours_p50;
-	double		ours_p99;
-	double		floor_p50;
-	double		floor_p99;
+	int judged = ours->puts - WARM_PUTS;
+	double ours_p50;
+	double ours_p99;
+	double floor_p50;
+	double floor_p99;
 
 	ours->durable = floor->durable = group->durable;
 	measure(conn, round % 2 == 0 ? ours : floor);
@@ -302,11 +303,11 @@ group_round(PGconn *conn, Group *group, Trip *ours, Trip *floor, int round)
 void
 goal_latency(void)
 {
-	PGconn	   *conn = session_open(NULL);
-	int			puts = scaled(500, 50) + WARM_PUTS;
-	Trip		ours = {0};
-	Trip		floor = {0};
-	Group		groups[] = {{.durable = true}, {.durable = false}};
+	PGconn *conn = session_open(NULL);
+	int puts = scaled(500, 50) + WARM_PUTS;
+	Trip ours = {0};
+	Trip floor = {0};
+	Group groups[] = {{.durable = true}, {.durable = false}};
 
 	say("goal 5: put to a waiting reader, %d puts at 100/s", puts - WARM_PUTS);
 	trip_init(&ours, true, puts);

@@ -12,15 +12,15 @@
 
 typedef struct Settings
 {
-	int			rounds;
-	double		scale;			/* 1 = the sizes that the goals name; less for a quick look */
+	int rounds;
+	double scale;               /* 1 = the sizes that the goals name; less for a quick look */
 	const char *data_directory; /* where the cluster keeps its files, for the disk probe */
 } Settings;
 
 extern Settings settings;
 
 /* So many of a countable thing, scaled, but never less than the least that makes sense. */
-extern int	scaled(int full, int least);
+extern int scaled(int full, int least);
 
 extern void goal_batches(void);
 extern void goal_singles(void);

@@ -20,21 +20,21 @@
 #include "session.h"
 
 #define PROBE_WRITES 400
-#define PROBE_BLOCK 8192
+#define PROBE_BLOCK  8192
 
 /* The rest of the first line that begins with the word and a colon; "unknown" if there is none. */
 static void
 line_of_file(const char *path, const char *word, char *value, int size)
 {
-	char		line[512];
-	FILE	   *file = fopen(path, "r");
+	char line[512];
+	FILE *file = fopen(path, "r");
 
 	snprintf(value, size, "unknown");
 	if (file == NULL)
 		return;
 	while (fgets(line, sizeof(line), file) != NULL)
 	{
-		char	   *colon = strchr(line, ':');
+		char *colon = strchr(line, ':');
 
 		if (strncmp(line, word, strlen(word)) != 0 || colon == NULL)
 			continue;
@@ -49,18 +49,18 @@ line_of_file(const char *path, const char *word, char *value, int size)
 static void
 filesystem_of(const char *path, char *value, int size)
 {
-	char		device[256];
-	char		mount[256];
-	char		type[64];
-	size_t		best = 0;
-	FILE	   *file = fopen("/proc/mounts", "r");
+	char device[256];
+	char mount[256];
+	char type[64];
+	size_t best = 0;
+	FILE *file = fopen("/proc/mounts", "r");
 
 	snprintf(value, size, "unknown");
 	if (file == NULL)
 		return;
 	while (fscanf(file, "%255s %255s %63s %*[^\n]", device, mount, type) == 3)
 	{
-		size_t		length = strlen(mount);
+		size_t length = strlen(mount);
 
 		if (strncmp(path, mount, length) != 0 || length < best)
 			continue;
@@ -74,10 +74,10 @@ filesystem_of(const char *path, char *value, int size)
 static int
 probe_disk(const char *folder, double *times)
 {
-	char		path[512];
-	char		block[PROBE_BLOCK];
-	int			file;
-	int			done = 0;
+	char path[512];
+	char block[PROBE_BLOCK];
+	int file;
+	int done = 0;
 
 	snprintf(path, sizeof(path), "%s/bench-probe", folder);
 	memset(block, 'k', sizeof(block));
@@ -90,7 +90,7 @@ probe_disk(const char *folder, double *times)
 	fsync(file);
 	for (; done < PROBE_WRITES; done++)
 	{
-		double		started = now();
+		double started = now();
 
 		if (pwrite(file, block, sizeof(block), (off_t) done * PROBE_BLOCK) != (ssize_t) sizeof(block) ||
 			fdatasync(file) != 0)
@@ -105,7 +105,7 @@ probe_disk(const char *folder, double *times)
 static void
 print_setting(FILE *to, PGconn *conn, const char *name)
 {
-	char	   *value = session_text(conn, "SHOW %s", name);
+	char *value = session_text(conn, "SHOW %s", name);
 
 	fprintf(to, "%s %s", name, value);
 	free(value);
@@ -115,18 +115,17 @@ print_setting(FILE *to, PGconn *conn, const char *name)
 void
 machine_print(FILE *to)
 {
-	static const char *const shown[] = {
-		"shared_buffers", "max_wal_size", "max_locks_per_transaction", "fsync", "full_page_writes",
-		"wal_sync_method", "wal_level", "autovacuum"
-	};
-	PGconn	   *conn = session_open(NULL);
-	char	   *version = session_text(conn, "SELECT split_part(version(), ',', 1)");
-	char	   *extension = session_text(conn, "SELECT coalesce(max(extversion), 'none') FROM pg_extension"
+	static const char *const shown[] = {"shared_buffers", "max_wal_size",     "max_locks_per_transaction",
+										"fsync",          "full_page_writes", "wal_sync_method",
+										"wal_level",      "autovacuum"};
+	PGconn *conn = session_open(NULL);
+	char *version = session_text(conn, "SELECT split_part(version(), ',', 1)");
+	char *extension = session_text(conn, "SELECT coalesce(max(extversion), 'none') FROM pg_extension"
 										 " WHERE extname = 'kinesis'");
-	char		text[512];
-	double		loads[3];
-	double		times[PROBE_WRITES];
-	int			probes;
+	char text[512];
+	double loads[3];
+	double times[PROBE_WRITES];
+	int probes;
 	struct utsname kernel;
 
 	line_of_file("/proc/cpuinfo", "model name", text, sizeof(text));
@@ -146,8 +145,8 @@ machine_print(FILE *to)
 	fprintf(to, "- Disk: %s", text);
 	probes = probe_disk(settings.data_directory, times);
 	if (probes > 0)
-		fprintf(to, "; 8 kB write and fdatasync p50 %.3f ms, p99 %.3f ms",
-				percentile(times, probes, 50), percentile(times, probes, 99));
+		fprintf(to, "; 8 kB write and fdatasync p50 %.3f ms, p99 %.3f ms", percentile(times, probes, 50),
+				percentile(times, probes, 99));
 	fprintf(to, "\n");
 	if (getloadavg(loads, 3) == 3)
 		fprintf(to, "- Load average at the end (1, 5, 15 min): %.2f, %.2f, %.2f\n", loads[0], loads[1], loads[2]);

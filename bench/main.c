@@ -20,12 +20,12 @@
 
 #define GOAL_COUNT 6
 
-Settings	settings = {.rounds = 5,.scale = 1.0,.data_directory = "/"};
+Settings settings = {.rounds = 5, .scale = 1.0, .data_directory = "/"};
 
 int
 scaled(int full, int least)
 {
-	int			value = (int) (full * settings.scale + 0.5);
+	int value = (int) (full * settings.scale + 0.5);
 
 	return value < least ? least : value;
 }
@@ -38,16 +38,15 @@ goal_finding_and_large(void)
 	goal_large();
 }
 
-static void (*const goals[GOAL_COUNT]) (void) =
-{
-	goal_batches, goal_singles, goal_drain, goal_finding_and_large, goal_latency, goal_many_shards
-};
+static void (*const goals[GOAL_COUNT])(void) = {goal_batches,           goal_singles, goal_drain,
+												goal_finding_and_large, goal_latency, goal_many_shards};
 
 static void
 usage(void)
 {
 	die("usage: kinesis-bench [-r ROUNDS] [-s SCALE] [-D DATA_DIRECTORY] [-c ROUNDS.csv] [-d CONNINFO] [GOAL ...]\n"
-		"       goals are the numbers 1 to %d; none means all", GOAL_COUNT);
+		"       goals are the numbers 1 to %d; none means all",
+		GOAL_COUNT);
 }
 
 /* Reads the goal numbers; none at all means all goals. */
@@ -58,8 +57,8 @@ read_goals(char **arguments, int count, bool *wanted)
 		wanted[i] = count == 0;
 	for (int i = 0; i < count; i++)
 	{
-		char	   *end;
-		long		number = strtol(arguments[i], &end, 10);
+		char *end;
+		long number = strtol(arguments[i], &end, 10);
 
 		if (*end != '\0' || number < 1 || number > GOAL_COUNT)
 			usage();
@@ -80,9 +79,9 @@ int
 main(int argc, char **argv)
 {
 	const char *rounds_file = NULL;
-	bool		wanted[GOAL_COUNT];
-	bool		all_reached;
-	int			option;
+	bool wanted[GOAL_COUNT];
+	bool all_reached;
+	int option;
 
 	while ((option = getopt(argc, argv, "r:s:D:c:d:")) != -1)
 		switch (option)
@@ -112,12 +111,12 @@ main(int argc, char **argv)
 	payload_init();
 	for (int i = 0; i < GOAL_COUNT; i++)
 		if (wanted[i])
-			goals[i] ();
+			goals[i]();
 
 	all_reached = print_report(stdout);
 	if (rounds_file != NULL)
 	{
-		FILE	   *file = fopen(rounds_file, "w");
+		FILE *file = fopen(rounds_file, "w");
 
 		if (file == NULL)
 			die("could not write %s", rounds_file);

@@ -26,11 +26,11 @@ static KeySet all_keys;
 Random
 random_from(uint64_t seed)
 {
-	uint64_t	mixed = (seed + 1) * UINT64_C(0x9E3779B97F4A7C15);
+	uint64_t mixed = (seed + 1) * UINT64_C(0x9E3779B97F4A7C15);
 
 	mixed = (mixed ^ (mixed >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
 	mixed = (mixed ^ (mixed >> 27)) * UINT64_C(0x94D049BB133111EB);
-	return (Random) {.state = (mixed ^ (mixed >> 31)) | 1};
+	return (Random){.state = (mixed ^ (mixed >> 31)) | 1};
 }
 
 static uint64_t
@@ -53,7 +53,7 @@ void
 payload_init(void)
 {
 	static const char alphabet[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-	Random		random = random_from(1);
+	Random random = random_from(1);
 
 	letters = malloc(LETTER_COUNT);
 	if (letters == NULL)
@@ -64,7 +64,7 @@ payload_init(void)
 	/* A random step through the six-digit numbers, so that no key comes twice. */
 	for (int i = 0; i < KEY_COUNT; i++)
 	{
-		unsigned	number = 100000 + 90 * i + random_below(&random, 90);
+		unsigned number = 100000 + 90 * i + random_below(&random, 90);
 
 		snprintf(key_texts[i], sizeof(key_texts[i]), "user-%06u", number % 1000000);
 		all_keys.keys[i] = key_texts[i];
@@ -114,8 +114,8 @@ batch_make(Batch *batch, const KeySet *keys, int record_size, Random *random)
 BatchPool *
 batch_pool_make(const KeySet *keys, int record_size, int count, uint64_t seed)
 {
-	BatchPool  *pool = calloc(1, sizeof(BatchPool));
-	Random		random = random_from(seed);
+	BatchPool *pool = calloc(1, sizeof(BatchPool));
+	Random random = random_from(seed);
 
 	if (pool != NULL)
 		pool->batches = calloc(count, sizeof(Batch));

@@ -12,34 +12,34 @@
 
 #include "wire.h"
 
-#define KEY_COUNT 10000
-#define KEY_LENGTH 11			/* user-123456 */
-#define BATCH_RECORDS 500		/* the most that PutRecords takes */
+#define KEY_COUNT     10000
+#define KEY_LENGTH    11  /* user-123456 */
+#define BATCH_RECORDS 500 /* the most that PutRecords takes */
 
 typedef struct Random
 {
-	uint64_t	state;
+	uint64_t state;
 } Random;
 
 /* The keys that a producer draws from. */
 typedef struct KeySet
 {
-	int			count;
+	int count;
 	const char *keys[KEY_COUNT];
 } KeySet;
 
 /* The same 500 records in each form that a way of writing wants them. */
 typedef struct Batch
 {
-	Buffer		data_array;
-	Buffer		key_array;
-	Buffer		copy_rows;
+	Buffer data_array;
+	Buffer key_array;
+	Buffer copy_rows;
 } Batch;
 
 typedef struct BatchPool
 {
-	int			count;
-	Batch	   *batches;
+	int count;
+	Batch *batches;
 } BatchPool;
 
 extern void payload_init(void);

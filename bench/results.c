@@ -17,30 +17,30 @@
 #include "results.h"
 #include "session.h"
 
-#define MAX_CELLS 200
+#define MAX_CELLS  200
 #define MAX_ROUNDS 100
 
 struct Cell
 {
-	int			goal;
-	char		text[120];
-	Unit		unit;
-	Measure		measure;
-	double		goal_ratio;
-	int			rounds;
-	double		ours[MAX_ROUNDS];
-	double		floor[MAX_ROUNDS];
+	int goal;
+	char text[120];
+	Unit unit;
+	Measure measure;
+	double goal_ratio;
+	int rounds;
+	double ours[MAX_ROUNDS];
+	double floor[MAX_ROUNDS];
 };
 
 static Cell cells[MAX_CELLS];
-static int	cell_count;
+static int cell_count;
 
 /* A new line of the table; NO_GOAL for one that is only reported. */
 Cell *
-cell_make(int goal, Unit unit, Measure measure, double goal_ratio, const char *format,...)
+cell_make(int goal, Unit unit, Measure measure, double goal_ratio, const char *format, ...)
 {
-	Cell	   *cell;
-	va_list		args;
+	Cell *cell;
+	va_list args;
 
 	if (cell_count == MAX_CELLS)
 		die("more than %d cells", MAX_CELLS);
@@ -69,8 +69,8 @@ cell_add(Cell *cell, double ours, double floor)
 static int
 compare_doubles(const void *left, const void *right)
 {
-	double		a = *(const double *) left;
-	double		b = *(const double *) right;
+	double a = *(const double *) left;
+	double b = *(const double *) right;
 
 	return (a > b) - (a < b);
 }
@@ -79,7 +79,7 @@ compare_doubles(const void *left, const void *right)
 double
 percentile(double *values, int count, double percent)
 {
-	int			rank = (int) ceil(percent / 100 * count);
+	int rank = (int) ceil(percent / 100 * count);
 
 	if (count == 0)
 		die("no values to take a percentile of");
@@ -90,7 +90,7 @@ percentile(double *values, int count, double percent)
 static double
 median(const double *values, int count)
 {
-	double		sorted[MAX_ROUNDS];
+	double sorted[MAX_ROUNDS];
 
 	memcpy(sorted, values, count * sizeof(double));
 	qsort(sorted, count, sizeof(double), compare_doubles);
@@ -158,11 +158,11 @@ rounded(const Cell *cell, double value)
 static bool
 print_cell(FILE *to, const Cell *cell)
 {
-	double		ours = median(cell->ours, cell->rounds);
-	double		floor_value = median(cell->floor, cell->rounds);
-	double		ratios[MAX_ROUNDS];
-	double		judged = ours;
-	bool		reached;
+	double ours = median(cell->ours, cell->rounds);
+	double floor_value = median(cell->floor, cell->rounds);
+	double ratios[MAX_ROUNDS];
+	double judged = ours;
+	bool reached;
 
 	fprintf(to, "| %d | %s | ", cell->goal, cell->text);
 	print_figure(to, ours, cell->unit);
@@ -194,8 +194,8 @@ print_cell(FILE *to, const Cell *cell)
 		fprintf(to, "reported | |\n");
 		return true;
 	}
-	reached = goal_is_upper(cell) ?
-		rounded(cell, judged) <= cell->goal_ratio : rounded(cell, judged) >= cell->goal_ratio;
+	reached =
+		goal_is_upper(cell) ? rounded(cell, judged) <= cell->goal_ratio : rounded(cell, judged) >= cell->goal_ratio;
 	fprintf(to, "%s ", goal_is_upper(cell) ? "≤" : "≥");
 	if (cell->measure == ABSOLUTE_LIMIT)
 		print_figure(to, cell->goal_ratio, cell->unit);
@@ -209,7 +209,7 @@ print_cell(FILE *to, const Cell *cell)
 bool
 results_print(FILE *to)
 {
-	bool		all_reached = true;
+	bool all_reached = true;
 
 	fprintf(to, "| goal | cell | ours | floor | ratio | goal ratio | |\n");
 	fprintf(to, "|---|---|---|---|---|---|---|\n");
@@ -226,6 +226,6 @@ results_print_rounds(FILE *to)
 	fprintf(to, "goal,cell,round,ours,floor\n");
 	for (int i = 0; i < cell_count; i++)
 		for (int round = 0; round < cells[i].rounds; round++)
-			fprintf(to, "%d,\"%s\",%d,%g,%g\n", cells[i].goal, cells[i].text, round + 1,
-					cells[i].ours[round], cells[i].floor[round]);
+			fprintf(to, "%d,\"%s\",%d,%g,%g\n", cells[i].goal, cells[i].text, round + 1, cells[i].ours[round],
+					cells[i].floor[round]);
 }

@@ -13,10 +13,10 @@
 
 typedef enum Measure
 {
-	MORE_IS_BETTER,				/* ratio = ours / floor, must reach the goal */
-	LESS_IS_BETTER,				/* ratio = floor / ours, must reach the goal */
-	COST_LIMIT,					/* ratio = ours / floor, must not pass the goal */
-	ABSOLUTE_LIMIT				/* ours itself must not pass the goal, in its unit */
+	MORE_IS_BETTER, /* ratio = ours / floor, must reach the goal */
+	LESS_IS_BETTER, /* ratio = floor / ours, must reach the goal */
+	COST_LIMIT,     /* ratio = ours / floor, must not pass the goal */
+	ABSOLUTE_LIMIT  /* ours itself must not pass the goal, in its unit */
 } Measure;
 
 typedef enum Unit
@@ -34,8 +34,8 @@ typedef enum Unit
 
 typedef struct Cell Cell;
 
-extern Cell *cell_make(int goal, Unit unit, Measure measure, double goal_ratio, const char *format,...)
-			__attribute__((format(printf, 5, 6)));
+extern Cell *cell_make(int goal, Unit unit, Measure measure, double goal_ratio, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
 extern void cell_add(Cell *cell, double ours, double floor);
 extern double percentile(double *values, int count, double percent);
 extern bool results_print(FILE *to);

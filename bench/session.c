@@ -34,9 +34,9 @@ now(void)
 }
 
 void
-die(const char *format,...)
+die(const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	fputs("bench: ", stderr);
@@ -48,9 +48,9 @@ die(const char *format,...)
 
 /* Tells the person who waits what is going on; the results go to standard output. */
 void
-say(const char *format,...)
+say(const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	vfprintf(stderr, format, args);
@@ -62,7 +62,7 @@ say(const char *format,...)
 PGconn *
 session_open(const char *setup)
 {
-	PGconn	   *conn = PQconnectdb(target);
+	PGconn *conn = PQconnectdb(target);
 
 	if (PQstatus(conn) != CONNECTION_OK)
 		die("could not connect: %s", PQerrorMessage(conn));
@@ -83,8 +83,8 @@ check_status(PGconn *conn, PGresult *result, ExecStatusType status, const char *
 static PGresult *
 run_formatted(PGconn *conn, const char *format, va_list args)
 {
-	char		sql[4096];
-	PGresult   *result;
+	char sql[4096];
+	PGresult *result;
 	ExecStatusType status;
 
 	if (vsnprintf(sql, sizeof(sql), format, args) >= (int) sizeof(sql))
@@ -98,9 +98,9 @@ run_formatted(PGconn *conn, const char *format, va_list args)
 
 /* Runs a command whose result nobody wants. */
 void
-session_run(PGconn *conn, const char *format,...)
+session_run(PGconn *conn, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	PQclear(run_formatted(conn, format, args));
@@ -109,11 +109,11 @@ session_run(PGconn *conn, const char *format,...)
 
 /* The first column of the first row as a number. */
 int64_t
-session_int64(PGconn *conn, const char *format,...)
+session_int64(PGconn *conn, const char *format, ...)
 {
-	va_list		args;
-	PGresult   *result;
-	int64_t		value;
+	va_list args;
+	PGresult *result;
+	int64_t value;
 
 	va_start(args, format);
 	result = run_formatted(conn, format, args);
@@ -127,11 +127,11 @@ session_int64(PGconn *conn, const char *format,...)
 
 /* The first column of the first row as text, to be freed by the caller. */
 char *
-session_text(PGconn *conn, const char *format,...)
+session_text(PGconn *conn, const char *format, ...)
 {
-	va_list		args;
-	PGresult   *result;
-	char	   *value;
+	va_list args;
+	PGresult *result;
+	char *value;
 
 	va_start(args, format);
 	result = run_formatted(conn, format, args);
@@ -146,7 +146,7 @@ session_text(PGconn *conn, const char *format,...)
 void
 session_prepare(PGconn *conn, const char *name, const char *sql)
 {
-	PGresult   *result = PQprepare(conn, name, sql, 0, NULL);
+	PGresult *result = PQprepare(conn, name, sql, 0, NULL);
 
 	check_status(conn, result, PGRES_COMMAND_OK, sql);
 	PQclear(result);
@@ -156,8 +156,8 @@ static PGresult *
 call_prepared(PGconn *conn, const char *name, const Param *params, int count)
 {
 	const char *values[CALL_MAX_PARAMS];
-	int			lengths[CALL_MAX_PARAMS];
-	int			formats[CALL_MAX_PARAMS];
+	int lengths[CALL_MAX_PARAMS];
+	int formats[CALL_MAX_PARAMS];
 
 	if (count > CALL_MAX_PARAMS)
 		die("a call with %d parameters", count);
@@ -174,7 +174,7 @@ call_prepared(PGconn *conn, const char *name, const Param *params, int count)
 PGresult *
 session_call(PGconn *conn, const char *name, const Param *params, int count)
 {
-	PGresult   *result = call_prepared(conn, name, params, count);
+	PGresult *result = call_prepared(conn, name, params, count);
 
 	check_status(conn, result, PGRES_TUPLES_OK, name);
 	return result;
@@ -184,7 +184,7 @@ session_call(PGconn *conn, const char *name, const Param *params, int count)
 void
 session_call_void(PGconn *conn, const char *name, const Param *params, int count)
 {
-	PGresult   *result = call_prepared(conn, name, params, count);
+	PGresult *result = call_prepared(conn, name, params, count);
 
 	check_status(conn, result, PGRES_COMMAND_OK, name);
 	PQclear(result);
@@ -194,7 +194,7 @@ session_call_void(PGconn *conn, const char *name, const Param *params, int count
 void
 session_copy_in(PGconn *conn, const char *sql, const char *data, int length)
 {
-	PGresult   *result = PQexec(conn, sql);
+	PGresult *result = PQexec(conn, sql);
 
 	check_status(conn, result, PGRES_COPY_IN, sql);
 	PQclear(result);
@@ -218,5 +218,5 @@ session_wal(PGconn *conn)
 Param
 text_param(const char *text)
 {
-	return (Param) {.value = text,.length = (int) strlen(text)};
+	return (Param){.value = text, .length = (int) strlen(text)};
 }

@@ -16,19 +16,16 @@
 typedef struct Param
 {
 	const char *value;
-	int			length;
+	int length;
 } Param;
 
 #define CALL_MAX_PARAMS 5
 
 extern void session_target(const char *conninfo);
 extern PGconn *session_open(const char *setup);
-extern void session_run(PGconn *conn, const char *format,...)
-			__attribute__((format(printf, 2, 3)));
-extern int64_t session_int64(PGconn *conn, const char *format,...)
-			__attribute__((format(printf, 2, 3)));
-extern char *session_text(PGconn *conn, const char *format,...)
-			__attribute__((format(printf, 2, 3)));
+extern void session_run(PGconn *conn, const char *format, ...) __attribute__((format(printf, 2, 3)));
+extern int64_t session_int64(PGconn *conn, const char *format, ...) __attribute__((format(printf, 2, 3)));
+extern char *session_text(PGconn *conn, const char *format, ...) __attribute__((format(printf, 2, 3)));
 extern void session_prepare(PGconn *conn, const char *name, const char *sql);
 extern PGresult *session_call(PGconn *conn, const char *name, const Param *params, int count);
 extern void session_call_void(PGconn *conn, const char *name, const Param *params, int count);
@@ -37,9 +34,7 @@ extern int64_t session_wal(PGconn *conn);
 extern Param text_param(const char *text);
 
 extern double now(void);
-extern void die(const char *format,...)
-			__attribute__((format(printf, 1, 2), noreturn));
-extern void say(const char *format,...)
-			__attribute__((format(printf, 1, 2)));
+extern void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+extern void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -15,7 +15,7 @@
 #include "session.h"
 #include "target.h"
 
-static int	streams_made;
+static int streams_made;
 
 /* Makes a stream without limits and gives its name, for which there must be NAME_SIZE bytes. */
 void
@@ -37,8 +37,8 @@ KeySet *
 stream_keys_of_shard(PGconn *conn, const char *name, int shard)
 {
 	const KeySet *all = payload_all_keys();
-	KeySet	   *keys = calloc(1, sizeof(KeySet));
-	char		shard_id[NAME_SIZE];
+	KeySet *keys = calloc(1, sizeof(KeySet));
+	char shard_id[NAME_SIZE];
 
 	if (keys == NULL)
 		die("out of memory for keys");
@@ -46,8 +46,8 @@ stream_keys_of_shard(PGconn *conn, const char *name, int shard)
 	session_prepare(conn, "shard_for_key", "SELECT kinesis.shard_for_key($1, $2)");
 	for (int i = 0; i < all->count; i++)
 	{
-		Param		params[] = {text_param(name), text_param(all->keys[i])};
-		PGresult   *result = session_call(conn, "shard_for_key", params, 2);
+		Param params[] = {text_param(name), text_param(all->keys[i])};
+		PGresult *result = session_call(conn, "shard_for_key", params, 2);
 
 		if (strcmp(PQgetvalue(result, 0, 0), shard_id) == 0)
 			keys->keys[keys->count++] = all->keys[i];
@@ -92,7 +92,7 @@ check_put_records(PGresult *result)
 Sample *
 sample_make(int size)
 {
-	Sample	   *sample = calloc(1, sizeof(Sample));
+	Sample *sample = calloc(1, sizeof(Sample));
 
 	if (sample != NULL)
 		sample->numbers = calloc(size, sizeof(int64_t));
@@ -106,7 +106,7 @@ sample_make(int size)
 static void
 sample_add(Sample *sample, Random *random, int64_t number)
 {
-	uint32_t	place;
+	uint32_t place;
 
 	sample->seen++;
 	if (sample->count < sample->size)
@@ -123,19 +123,19 @@ sample_add(Sample *sample, Random *random, int64_t number)
 void
 stream_fill(const char *name, int64_t records, int record_size, Sample *sample)
 {
-	PGconn	   *conn = session_open("SET synchronous_commit = off");
-	BatchPool  *pool = batch_pool_make(payload_all_keys(), record_size, 64, 7);
-	Random		random = random_from(8);
-	double		started = now();
+	PGconn *conn = session_open("SET synchronous_commit = off");
+	BatchPool *pool = batch_pool_make(payload_all_keys(), record_size, 64, 7);
+	Random random = random_from(8);
+	double started = now();
 
 	session_prepare(conn, "put", PUT_RECORDS);
 	for (int64_t done = 0; done < records; done += BATCH_RECORDS)
 	{
 		const Batch *batch = &pool->batches[(done / BATCH_RECORDS) % pool->count];
-		Param		params[] = {text_param(name),
-			{batch->data_array.data, batch->data_array.length},
-		{batch->key_array.data, batch->key_array.length}};
-		PGresult   *result = session_call(conn, "put", params, 3);
+		Param params[] = {text_param(name),
+						  {batch->data_array.data, batch->data_array.length},
+						  {batch->key_array.data, batch->key_array.length}};
+		PGresult *result = session_call(conn, "put", params, 3);
 
 		check_put_records(result);
 		if (sample != NULL)

@@ -15,24 +15,24 @@
 #include "payload.h"
 
 /* How the benchmark calls the data plane; results are read by column number.  The casts choose between put_records' two forms. */
-#define PUT_RECORD "SELECT kinesis.put_record($1, $2, $3)"
-#define PUT_RECORDS "SELECT * FROM kinesis.put_records($1, $2::bytea[], $3::text[])"
-#define GET_RECORDS "SELECT * FROM kinesis.get_records($1, $2)"
+#define PUT_RECORD       "SELECT kinesis.put_record($1, $2, $3)"
+#define PUT_RECORDS      "SELECT * FROM kinesis.put_records($1, $2::bytea[], $3::text[])"
+#define GET_RECORDS      "SELECT * FROM kinesis.get_records($1, $2)"
 #define GET_RECORDS_WAIT "SELECT * FROM kinesis.get_records($1, 10000, interval '10 s')"
-#define READ_SHARD \
-	"SELECT sequence_number, approximate_arrival_timestamp, partition_key, data" \
+#define READ_SHARD                                                                                                     \
+	"SELECT sequence_number, approximate_arrival_timestamp, partition_key, data"                                       \
 	" FROM kinesis.read_shard($1, $2, $3, $4)"
 
 #define FIRST_SHARD "shardId-000000000000"
-#define NAME_SIZE 64
+#define NAME_SIZE   64
 
 /* Numbers seen while a stream was filled, each record with the same chance. */
 typedef struct Sample
 {
-	int			size;
-	int			count;
-	int64_t		seen;
-	int64_t    *numbers;
+	int size;
+	int count;
+	int64_t seen;
+	int64_t *numbers;
 } Sample;
 
 extern void stream_create(PGconn *conn, char *name, int shards);

@@ -17,7 +17,7 @@
 
 /* Number of the fields of kinesis.record that the benchmark looks at. */
 #define FIELD_SEQUENCE_NUMBER 0
-#define FIELD_DATA 3
+#define FIELD_DATA            3
 
 static const char copy_signature[11] = "PGCOPY\n\377\r\n";
 
@@ -25,7 +25,7 @@ static const char copy_signature[11] = "PGCOPY\n\377\r\n";
 static void
 buffer_reserve(Buffer *buffer, int more)
 {
-	int			needed = buffer->length + more;
+	int needed = buffer->length + more;
 
 	if (needed <= buffer->size)
 		return;
@@ -46,7 +46,7 @@ buffer_bytes(Buffer *buffer, const void *bytes, int length)
 void
 buffer_int16(Buffer *buffer, int16_t value)
 {
-	uint16_t	wire = htobe16((uint16_t) value);
+	uint16_t wire = htobe16((uint16_t) value);
 
 	buffer_bytes(buffer, &wire, sizeof(wire));
 }
@@ -54,7 +54,7 @@ buffer_int16(Buffer *buffer, int16_t value)
 void
 buffer_int32(Buffer *buffer, int32_t value)
 {
-	uint32_t	wire = htobe32((uint32_t) value);
+	uint32_t wire = htobe32((uint32_t) value);
 
 	buffer_bytes(buffer, &wire, sizeof(wire));
 }
@@ -102,7 +102,7 @@ buffer_free(Buffer *buffer)
 int16_t
 wire_int16(const char *bytes)
 {
-	uint16_t	wire;
+	uint16_t wire;
 
 	memcpy(&wire, bytes, sizeof(wire));
 	return (int16_t) be16toh(wire);
@@ -111,7 +111,7 @@ wire_int16(const char *bytes)
 int32_t
 wire_int32(const char *bytes)
 {
-	uint32_t	wire;
+	uint32_t wire;
 
 	memcpy(&wire, bytes, sizeof(wire));
 	return (int32_t) be32toh(wire);
@@ -120,7 +120,7 @@ wire_int32(const char *bytes)
 int64_t
 wire_int64(const char *bytes)
 {
-	uint64_t	wire;
+	uint64_t wire;
 
 	memcpy(&wire, bytes, sizeof(wire));
 	return (int64_t) be64toh(wire);
@@ -129,7 +129,7 @@ wire_int64(const char *bytes)
 void
 wire_put_int32(char *bytes, int32_t value)
 {
-	uint32_t	wire = htobe32((uint32_t) value);
+	uint32_t wire = htobe32((uint32_t) value);
 
 	memcpy(bytes, &wire, sizeof(wire));
 }
@@ -137,7 +137,7 @@ wire_put_int32(char *bytes, int32_t value)
 void
 wire_put_int64(char *bytes, int64_t value)
 {
-	uint64_t	wire = htobe64((uint64_t) value);
+	uint64_t wire = htobe64((uint64_t) value);
 
 	memcpy(bytes, &wire, sizeof(wire));
 }
@@ -161,8 +161,8 @@ walk_begin(RecordWalk *walk, const char *value, int length)
 bool
 walk_next(RecordWalk *walk, RecordView *record)
 {
-	int			element_length;
-	int			field_count;
+	int element_length;
+	int field_count;
 	const char *at;
 
 	if (walk->left == 0)
@@ -178,7 +178,7 @@ walk_next(RecordWalk *walk, RecordView *record)
 	at += 4;
 	for (int field = 0; field < field_count && field <= FIELD_DATA; field++)
 	{
-		int			length = wire_int32(at + 4);
+		int length = wire_int32(at + 4);
 
 		at += 8;
 		if (field == FIELD_SEQUENCE_NUMBER)

@@ -12,30 +12,30 @@
 #include <stdint.h>
 
 #define OID_BYTEA 17
-#define OID_INT8 20
-#define OID_INT4 23
-#define OID_TEXT 25
+#define OID_INT8  20
+#define OID_INT4  23
+#define OID_TEXT  25
 
 typedef struct Buffer
 {
-	char	   *data;
-	int			length;
-	int			size;
+	char *data;
+	int length;
+	int size;
 } Buffer;
 
 /* One element of a kinesis.record[]; the pointers go into the result that is being walked. */
 typedef struct RecordView
 {
-	int64_t		sequence_number;
+	int64_t sequence_number;
 	const char *data;
-	int			data_length;
+	int data_length;
 } RecordView;
 
 typedef struct RecordWalk
 {
 	const char *at;
 	const char *end;
-	int			left;
+	int left;
 } RecordWalk;
 
 extern void buffer_bytes(Buffer *buffer, const void *bytes, int length);

@@ -21,7 +21,7 @@ PG_FUNCTION_INFO_V1(kin_require);
 static bool
 is_member(Oid role, const char *name)
 {
-	Oid			group = get_role_oid(name, true);
+	Oid group = get_role_oid(name, true);
 
 	return OidIsValid(group) && has_privs_of_role(role, group);
 }
@@ -39,7 +39,7 @@ has_right(KinStream *stream, Oid role, KinRight right)
 			return pg_class_aclcheck(stream->table, role, ACL_TRUNCATE) == ACLCHECK_OK;
 		case KIN_RIGHT_DESCRIBE:
 			return pg_class_aclmask(stream->table, role, ACL_INSERT | ACL_SELECT | ACL_TRUNCATE, ACLMASK_ANY) != 0 ||
-				is_member(role, "kinesis_monitor");
+				   is_member(role, "kinesis_monitor");
 		case KIN_RIGHT_CREATE:
 			return is_member(role, "kinesis_admin");
 	}
@@ -63,12 +63,13 @@ kin_require_right(KinStream *stream, Oid role, KinRight right, const char *opera
 	kin_hide_context();
 	ereport(ERROR,
 			(kin_errcode(KIN_ACCESS_DENIED),
-			 errmsg("User: %s is not authorized to perform: kinesis:%s on resource: %s",
-					user, operation, kin_stream_arn(stream ? stream->name : "*")),
-			 right == KIN_RIGHT_CREATE ?
-			 errhint("Membership of role kinesis_admin is missing: GRANT kinesis_admin TO %s.", quote_identifier(user)) :
-			 errhint("The %s right on the stream is missing: SELECT kinesis.grant_stream(%s, %s, '%s').",
-					 kinds[right], quote_literal_cstr(stream->name), quote_literal_cstr(user), kinds[right])));
+			 errmsg("User: %s is not authorized to perform: kinesis:%s on resource: %s", user, operation,
+					kin_stream_arn(stream ? stream->name : "*")),
+			 right == KIN_RIGHT_CREATE
+				 ? errhint("Membership of role kinesis_admin is missing: GRANT kinesis_admin TO %s.",
+						   quote_identifier(user))
+				 : errhint("The %s right on the stream is missing: SELECT kinesis.grant_stream(%s, %s, '%s').",
+						   kinds[right], quote_literal_cstr(stream->name), quote_literal_cstr(user), kinds[right])));
 }
 
 /* kinesis._require(stream_id, right, operation): the same for control-plane code in SQL. */
@@ -78,28 +79,23 @@ kin_require(PG_FUNCTION_ARGS)
 	static const struct
 	{
 		const char *name;
-		KinRight	right;
-	}			rights[] = {
-		{"producer", KIN_RIGHT_PRODUCER},
-		{"consumer", KIN_RIGHT_CONSUMER},
-		{"admin", KIN_RIGHT_ADMIN},
-		{"describe", KIN_RIGHT_DESCRIBE},
-		{"create", KIN_RIGHT_CREATE},
+		KinRight right;
+	} rights[] = {
+		{"producer", KIN_RIGHT_PRODUCER}, {"consumer", KIN_RIGHT_CONSUMER}, {"admin", KIN_RIGHT_ADMIN},
+		{"describe", KIN_RIGHT_DESCRIBE}, {"create", KIN_RIGHT_CREATE},
 	};
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char	   *operation = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char *operation = text_to_cstring(PG_GETARG_TEXT_PP(2));
 
 	for (size_t i = 0; i < lengthof(rights); i++)
 	{
-		KinStream  *stream;
+		KinStream *stream;
 
 		if (strcmp(rights[i].name, name) != 0)
 			continue;
 		stream = PG_ARGISNULL(0) ? NULL : kin_stream_open_by_id(PG_GETARG_INT64(0));
 		if (stream == NULL && rights[i].right != KIN_RIGHT_CREATE)
-			ereport(ERROR,
-					(kin_errcode(KIN_RESOURCE_NOT_FOUND),
-					 errmsg("Stream not found.")));
+			ereport(ERROR, (kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Stream not found.")));
 		kin_require_right(stream, kin_caller(), rights[i].right, operation);
 		PG_RETURN_VOID();
 	}

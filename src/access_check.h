@@ -8,17 +8,17 @@
 
 typedef enum KinRight
 {
-	KIN_RIGHT_PRODUCER,			/* INSERT on the stream's table */
-	KIN_RIGHT_CONSUMER,			/* SELECT */
-	KIN_RIGHT_ADMIN,			/* TRUNCATE */
-	KIN_RIGHT_DESCRIBE,			/* any of these, or kinesis_monitor */
-	KIN_RIGHT_CREATE			/* kinesis_admin */
+	KIN_RIGHT_PRODUCER, /* INSERT on the stream's table */
+	KIN_RIGHT_CONSUMER, /* SELECT */
+	KIN_RIGHT_ADMIN,    /* TRUNCATE */
+	KIN_RIGHT_DESCRIBE, /* any of these, or kinesis_monitor */
+	KIN_RIGHT_CREATE    /* kinesis_admin */
 } KinRight;
 
 /* Raises AccessDeniedException unless the role may; stream is NULL for KIN_RIGHT_CREATE only. */
 extern void kin_require_right(KinStream *stream, Oid role, KinRight right, const char *operation);
 
 /* The role on whose behalf control-plane code runs: see control_call.c. */
-extern Oid	kin_caller(void);
+extern Oid kin_caller(void);
 
 #endif

@@ -23,13 +23,13 @@
 typedef struct Written
 {
 	KinShardSlot *slot;
-	int			generation;
+	int generation;
 } Written;
 
 static Written *written;
-static int	written_count;
-static int	written_size;
-static bool must_wake;			/* the transaction has ended, its readers are not woken yet */
+static int written_count;
+static int written_size;
+static bool must_wake; /* the transaction has ended, its readers are not woken yet */
 
 static ProcessUtility_hook_type prev_process_utility;
 
@@ -54,7 +54,7 @@ kin_join_writers(KinShardSlot *slot)
 			return;
 	Assert(written_count < written_size);
 	kin_slot_settle(slot);
-	written[written_count++] = (Written) {.slot = slot,.generation = slot->generation};
+	written[written_count++] = (Written){.slot = slot, .generation = slot->generation};
 	pg_atomic_fetch_add_u32(&slot->writers[slot->generation], 1);
 }
 
@@ -136,7 +136,7 @@ static void
 wake_after_prepared(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
 					ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	bool		ends_prepared = false;
+	bool ends_prepared = false;
 
 	if (IsA(pstmt->utilityStmt, TransactionStmt))
 	{

@@ -46,7 +46,7 @@ kin_set_datum(HeapTupleHeader header, TupleDesc columns, uint32 len)
 static inline BlockNumber
 kin_extend_heap(Relation rel)
 {
-	Buffer		buffer;
+	Buffer buffer;
 	BlockNumber block;
 
 #if PG_VERSION_NUM >= 160000

@@ -29,7 +29,7 @@
 #include "shard_state.h"
 #include "sql_run.h"
 
-static Oid	caller = InvalidOid;
+static Oid caller = InvalidOid;
 
 PG_FUNCTION_INFO_V1(kin_control);
 PG_FUNCTION_INFO_V1(kin_caller_role);
@@ -51,15 +51,16 @@ kin_caller_role(PG_FUNCTION_ARGS)
 static Oid
 find_private(Oid public_oid)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(public_oid));
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(public_oid));
 	Form_pg_proc proc;
-	List	   *name;
-	Oid			result;
+	List *name;
+	Oid result;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", public_oid);
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	name = list_make2(makeString(get_namespace_name(proc->pronamespace)), makeString(psprintf("_%s", NameStr(proc->proname))));
+	name = list_make2(makeString(get_namespace_name(proc->pronamespace)),
+					  makeString(psprintf("_%s", NameStr(proc->proname))));
 	result = LookupFuncName(name, proc->pronargs, proc->proargtypes.values, false);
 	ReleaseSysCache(tuple);
 	return result;
@@ -69,12 +70,12 @@ find_private(Oid public_oid)
 Datum
 kin_control(PG_FUNCTION_ARGS)
 {
-	FmgrInfo   *target = fcinfo->flinfo->fn_extra;
+	FmgrInfo *target = fcinfo->flinfo->fn_extra;
 	LOCAL_FCINFO(inner, FUNC_MAX_ARGS);
-	Oid			save_caller = caller;
-	Oid			user;
-	int			context;
-	bool		save_known = kin_control_context_known;
+	Oid save_caller = caller;
+	Oid user;
+	int context;
+	bool save_known = kin_control_context_known;
 	ErrorContextCallback *save_context = kin_control_context;
 	volatile int nest = 0;
 	volatile Datum result = (Datum) 0;
@@ -100,8 +101,8 @@ kin_control(PG_FUNCTION_ARGS)
 		kin_control_context_known = true;
 		SetUserIdAndSecContext(kin_extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
 		nest = NewGUCNestLevel();
-		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-								 false);
+		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
 		result = FunctionCallInvoke(inner);
 		fcinfo->isnull = inner->isnull;
 	}

@@ -22,7 +22,7 @@ typedef struct KinErrorEntry
 #define KIN_ERROR_ENTRY(id, name, sqlstate, message) [id] = {name, sqlstate, message},
 static const KinErrorEntry error_table[KIN_ERROR_COUNT] = {KIN_ERRORS(KIN_ERROR_ENTRY)};
 
-bool		kin_control_context_known;
+bool kin_control_context_known;
 ErrorContextCallback *kin_control_context;
 
 PG_FUNCTION_INFO_V1(kin_raise);
@@ -73,17 +73,14 @@ error_by_name(const char *name)
 Datum
 kin_raise(PG_FUNCTION_ARGS)
 {
-	KinError	error = error_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	KinError error = error_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	const char *message = PG_ARGISNULL(1) ? error_table[error].message : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	const char *detail = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	const char *hint = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
 
 	kin_hide_context();
-	ereport(ERROR,
-			(kin_errcode(error),
-			 errmsg_internal("%s", message),
-			 detail ? errdetail_internal("%s", detail) : 0,
-			 hint ? errhint("%s", hint) : 0));
+	ereport(ERROR, (kin_errcode(error), errmsg_internal("%s", message), detail ? errdetail_internal("%s", detail) : 0,
+					hint ? errhint("%s", hint) : 0));
 	PG_RETURN_VOID();
 }
 
@@ -96,10 +93,9 @@ kin_error_codes(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < KIN_ERROR_COUNT; i++)
 	{
-		Datum		values[3] = {CStringGetTextDatum(error_table[i].name),
-			CStringGetTextDatum(error_table[i].sqlstate),
-		CStringGetTextDatum(error_table[i].message)};
-		bool		nulls[3] = {false, false, false};
+		Datum values[3] = {CStringGetTextDatum(error_table[i].name), CStringGetTextDatum(error_table[i].sqlstate),
+						   CStringGetTextDatum(error_table[i].message)};
+		bool nulls[3] = {false, false, false};
 
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}

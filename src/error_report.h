@@ -7,23 +7,23 @@
 #ifndef KIN_ERROR_REPORT_H
 #define KIN_ERROR_REPORT_H
 
-#define KIN_ERRORS(X) \
-	X(KIN_RESOURCE_NOT_FOUND, "ResourceNotFoundException", "KN001", "the requested resource was not found") \
-	X(KIN_RESOURCE_IN_USE, "ResourceInUseException", "KN002", "the resource is not in a state that allows this request") \
-	X(KIN_INVALID_ARGUMENT, "InvalidArgumentException", "KN003", "an argument is not valid") \
-	X(KIN_VALIDATION, "ValidationException", "KN004", "an argument does not satisfy its constraint") \
-	X(KIN_LIMIT_EXCEEDED, "LimitExceededException", "KN005", "a limit of the service was exceeded") \
-	X(KIN_THROUGHPUT_EXCEEDED, "ProvisionedThroughputExceededException", "KN006", "rate exceeded for a shard") \
-	X(KIN_EXPIRED_ITERATOR, "ExpiredIteratorException", "KN007", "the shard iterator has expired") \
-	X(KIN_EXPIRED_NEXT_TOKEN, "ExpiredNextTokenException", "KN008", "the pagination token has expired") \
-	X(KIN_ACCESS_DENIED, "AccessDeniedException", "KN009", "access denied") \
+#define KIN_ERRORS(X)                                                                                                  \
+	X(KIN_RESOURCE_NOT_FOUND, "ResourceNotFoundException", "KN001", "the requested resource was not found")            \
+	X(KIN_RESOURCE_IN_USE, "ResourceInUseException", "KN002",                                                          \
+	  "the resource is not in a state that allows this request")                                                       \
+	X(KIN_INVALID_ARGUMENT, "InvalidArgumentException", "KN003", "an argument is not valid")                           \
+	X(KIN_VALIDATION, "ValidationException", "KN004", "an argument does not satisfy its constraint")                   \
+	X(KIN_LIMIT_EXCEEDED, "LimitExceededException", "KN005", "a limit of the service was exceeded")                    \
+	X(KIN_THROUGHPUT_EXCEEDED, "ProvisionedThroughputExceededException", "KN006", "rate exceeded for a shard")         \
+	X(KIN_EXPIRED_ITERATOR, "ExpiredIteratorException", "KN007", "the shard iterator has expired")                     \
+	X(KIN_EXPIRED_NEXT_TOKEN, "ExpiredNextTokenException", "KN008", "the pagination token has expired")                \
+	X(KIN_ACCESS_DENIED, "AccessDeniedException", "KN009", "access denied")                                            \
 	X(KIN_INTERNAL_FAILURE, "InternalFailureException", "KN010", "internal service failure")
 
 #define KIN_ERROR_ENUM(id, name, sqlstate, message) id,
 typedef enum KinError
 {
-	KIN_ERRORS(KIN_ERROR_ENUM)
-	KIN_ERROR_COUNT
+	KIN_ERRORS(KIN_ERROR_ENUM) KIN_ERROR_COUNT
 } KinError;
 
 /* Error context of whoever called the control-plane function that runs; see control_call.c. */
@@ -32,7 +32,7 @@ extern struct ErrorContextCallback *kin_control_context;
 
 extern void kin_hide_context(void);
 
-extern int	kin_errcode(KinError error);
+extern int kin_errcode(KinError error);
 extern const char *kin_error_name(KinError error);
 
 #endif

@@ -32,10 +32,11 @@ prepare_md5(void)
 		EVP_MD_free(md5_digest);
 		md5_context = NULL;
 		md5_digest = NULL;
-		ereport(ERROR,
-				(errcode(ERRCODE_SYSTEM_ERROR),
-				 errmsg("md5 is not available in this server's OpenSSL"),
-				 errhint("Records are routed by the md5 of their partition key; an OpenSSL in FIPS mode does not offer it.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_SYSTEM_ERROR), errmsg("md5 is not available in this server's OpenSSL"),
+			 errhint(
+				 "Records are routed by the md5 of their partition key; an OpenSSL in FIPS mode does not offer it.")));
 	}
 }
 
@@ -44,8 +45,8 @@ KinHashKey
 kin_hash_key_of(const char *key, int len)
 {
 	unsigned char digest[EVP_MAX_MD_SIZE];
-	char	   *utf8 = (char *) key;
-	KinHashKey	result = 0;
+	char *utf8 = (char *) key;
+	KinHashKey result = 0;
 
 	if (md5_context == NULL)
 		prepare_md5();
@@ -67,18 +68,19 @@ kin_hash_key_of(const char *key, int len)
 bool
 kin_hash_key_from_numeric(Datum value, KinHashKey *result)
 {
-	char	   *s = DatumGetCString(DirectFunctionCall1(numeric_out, value));
-	KinHashKey	n = 0;
+	char *s = DatumGetCString(DirectFunctionCall1(numeric_out, value));
+	KinHashKey n = 0;
 
 	for (char *p = s; *p; p++)
 	{
-		KinHashKey	next;
+		KinHashKey next;
 
 		if (*p == '.' && strspn(p + 1, "0") == strlen(p + 1))
-			break;				/* 5.00 is a whole number */
+			break; /* 5.00 is a whole number */
 		if (*p < '0' || *p > '9')
 			return false;
-		if (__builtin_mul_overflow(n, (KinHashKey) 10, &next) || __builtin_add_overflow(next, (KinHashKey) (*p - '0'), &n))
+		if (__builtin_mul_overflow(n, (KinHashKey) 10, &next) ||
+			__builtin_add_overflow(next, (KinHashKey) (*p - '0'), &n))
 			return false;
 	}
 	pfree(s);
@@ -89,8 +91,8 @@ kin_hash_key_from_numeric(Datum value, KinHashKey *result)
 Datum
 kin_hash_key_to_numeric(KinHashKey key)
 {
-	char		buf[40];
-	char	   *p = buf + sizeof(buf) - 1;
+	char buf[40];
+	char *p = buf + sizeof(buf) - 1;
 
 	*p = '\0';
 	do
@@ -105,7 +107,7 @@ kin_hash_key_to_numeric(KinHashKey key)
 Datum
 kin_hash_key(PG_FUNCTION_ARGS)
 {
-	text	   *key = PG_GETARG_TEXT_PP(0);
+	text *key = PG_GETARG_TEXT_PP(0);
 
 	PG_RETURN_DATUM(kin_hash_key_to_numeric(kin_hash_key_of(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key))));
 }

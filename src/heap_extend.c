@@ -25,18 +25,18 @@
 #include "compat.h"
 #include "heap_extend.h"
 
-#define EXTEND_MAX 64
-#define EXTEND_SHARE 8			/* by at most an eighth of what is there */
+#define EXTEND_MAX   64
+#define EXTEND_SHARE 8 /* by at most an eighth of what is there */
 
 /* Sets room for 'count' pages aside, all in one segment file; false when the file system can't. */
 static bool
 allocate_pages(Relation rel, BlockNumber first, int count)
 {
 #if defined(__linux__) && PG_VERSION_NUM < 160000
-	char	   *path = relpathbackend(rel->rd_node, rel->rd_backend, MAIN_FORKNUM);
+	char *path = relpathbackend(rel->rd_node, rel->rd_backend, MAIN_FORKNUM);
 	BlockNumber segment = first / RELSEG_SIZE;
-	int			fd;
-	bool		done;
+	int fd;
+	bool done;
 
 	if (segment > 0)
 		path = psprintf("%s.%u", path, segment);
@@ -54,7 +54,7 @@ allocate_pages(Relation rel, BlockNumber first, int count)
 BlockNumber
 kin_extend_heap_many(Relation rel, BlockNumber nblocks, bool *reserved)
 {
-	int			count = Min(EXTEND_MAX, nblocks / EXTEND_SHARE);
+	int count = Min(EXTEND_MAX, nblocks / EXTEND_SHARE);
 
 	*reserved = false;
 	/* A segment file must be full before the next one is begun: PostgreSQL finds the end by that. */

@@ -30,7 +30,7 @@ PG_FUNCTION_INFO_V1(kin_get_shard_iterator);
 static bool
 prepared_transactions_exist(void)
 {
-	bool		exist;
+	bool exist;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -46,8 +46,8 @@ static int64
 settled_position(KinStream *stream, KinShard *shard)
 {
 	KinShardSlot *slot;
-	int64		settled;
-	int64		floor;
+	int64 settled;
+	int64 floor;
 
 	if (RecoveryInProgress())
 	{
@@ -79,9 +79,9 @@ static int64
 latest_position(KinStream *stream, KinShard *shard)
 {
 	KinShardWalk walk;
-	Snapshot	snapshot;
-	int64		position = settled_position(stream, shard);
-	int64		number;
+	Snapshot snapshot;
+	int64 position = settled_position(stream, shard);
+	int64 number;
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	kin_walk_begin(&walk, stream, shard, snapshot, position);
@@ -95,7 +95,7 @@ latest_position(KinStream *stream, KinShard *shard)
 static int64
 position_of_number(KinStream *stream, KinShard *shard, int64 number)
 {
-	int64		known = kin_number_of_ms(kin_now_ms() + 1);
+	int64 known = kin_number_of_ms(kin_now_ms() + 1);
 
 	if (number > known && !RecoveryInProgress())
 	{
@@ -105,11 +105,13 @@ position_of_number(KinStream *stream, KinShard *shard, int64 number)
 		kin_slot_unlock(slot);
 	}
 	if (number < 0 || (number > known && !RecoveryInProgress()))
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("StartingSequenceNumber %lld used in GetShardIterator on shard %s in stream %s under account %s is invalid "
-						"because it did not come from this stream.",
-						(long long) number, kin_shard_id(shard->index), stream->name, kin_account_id_setting)));
+		ereport(
+			ERROR,
+			(kin_errcode(KIN_INVALID_ARGUMENT),
+			 errmsg(
+				 "StartingSequenceNumber %lld used in GetShardIterator on shard %s in stream %s under account %s is invalid "
+				 "because it did not come from this stream.",
+				 (long long) number, kin_shard_id(shard->index), stream->name, kin_account_id_setting)));
 	return number;
 }
 
@@ -123,37 +125,39 @@ position_of_time(TimestampTz t)
 				(kin_errcode(KIN_INVALID_ARGUMENT),
 				 errmsg("The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. "
 						"timestampInMillis: %lld, currentTimestampInMillis: %lld",
-						TIMESTAMP_NOT_FINITE(t) ? -1LL :
-						(long long) ((t / 1000) + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000)),
-						(long long) ((now / 1000) + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000)))));
+						TIMESTAMP_NOT_FINITE(t) ? -1LL
+												: (long long) ((t / 1000) + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+																				INT64CONST(86400000)),
+						(long long) ((now / 1000) +
+									 (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000)))));
 	return kin_number_at(t) - 1;
 }
 
 static void
 check_arguments(const char *type, bool has_number, bool has_time)
 {
-	bool		by_number = strcmp(type, "AT_SEQUENCE_NUMBER") == 0 || strcmp(type, "AFTER_SEQUENCE_NUMBER") == 0;
-	bool		by_time = strcmp(type, "AT_TIMESTAMP") == 0;
+	bool by_number = strcmp(type, "AT_SEQUENCE_NUMBER") == 0 || strcmp(type, "AFTER_SEQUENCE_NUMBER") == 0;
+	bool by_time = strcmp(type, "AT_TIMESTAMP") == 0;
 
 	if (!by_number && !by_time && strcmp(type, "TRIM_HORIZON") != 0 && strcmp(type, "LATEST") != 0)
-		ereport(ERROR,
-				(kin_errcode(KIN_VALIDATION),
-				 errmsg("1 validation error detected: Value '%s' at 'shardIteratorType' failed to satisfy constraint: Member must "
-						"satisfy enum value set: [AFTER_SEQUENCE_NUMBER, LATEST, AT_TIMESTAMP, AT_SEQUENCE_NUMBER, TRIM_HORIZON]",
-						type)));
+		ereport(
+			ERROR,
+			(kin_errcode(KIN_VALIDATION),
+			 errmsg(
+				 "1 validation error detected: Value '%s' at 'shardIteratorType' failed to satisfy constraint: Member must "
+				 "satisfy enum value set: [AFTER_SEQUENCE_NUMBER, LATEST, AT_TIMESTAMP, AT_SEQUENCE_NUMBER, TRIM_HORIZON]",
+				 type)));
 	if (by_time && !has_time)
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP.")));
+		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT),
+						errmsg("Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP.")));
 	if (by_number != has_number)
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or "
-						"(2) TRIM_HORIZON or LATEST and no StartingSequenceNumber.")));
+		ereport(
+			ERROR,
+			(kin_errcode(KIN_INVALID_ARGUMENT),
+			 errmsg("Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or "
+					"(2) TRIM_HORIZON or LATEST and no StartingSequenceNumber.")));
 	if (has_time && !by_time)
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("Timestamp can be given with AT_TIMESTAMP only.")));
+		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT), errmsg("Timestamp can be given with AT_TIMESTAMP only.")));
 }
 
 /* kinesis.get_shard_iterator(stream_name, shard_id, shard_iterator_type, starting_sequence_number, "timestamp") */
@@ -161,18 +165,20 @@ Datum
 kin_get_shard_iterator(PG_FUNCTION_ARGS)
 {
 	static const char *const fields[] = {"streamName", "shardId", "shardIteratorType"};
-	KinStream  *stream;
-	KinShard   *shard;
+	KinStream *stream;
+	KinShard *shard;
 	KinIterator iterator;
-	char	   *shard_id;
-	char	   *type;
+	char *shard_id;
+	char *type;
 
 	for (int i = 0; i < 3; i++)
 		if (PG_ARGISNULL(i))
-			ereport(ERROR,
-					(kin_errcode(KIN_VALIDATION),
-					 errmsg("1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
-							fields[i])));
+			ereport(
+				ERROR,
+				(kin_errcode(KIN_VALIDATION),
+				 errmsg(
+					 "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
+					 fields[i])));
 	stream = kin_stream_open(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	shard_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	type = text_to_cstring(PG_GETARG_TEXT_PP(2));
@@ -181,8 +187,8 @@ kin_get_shard_iterator(PG_FUNCTION_ARGS)
 	shard = kin_shard_by_id(stream, shard_id);
 	if (shard == NULL)
 		ereport(ERROR,
-				(kin_errcode(KIN_RESOURCE_NOT_FOUND),
-				 errmsg("Shard %s in stream %s under account %s does not exist", shard_id, stream->name, kin_account_id_setting)));
+				(kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Shard %s in stream %s under account %s does not exist",
+															 shard_id, stream->name, kin_account_id_setting)));
 
 	iterator.stream_id = stream->id;
 	iterator.shard_index = shard->index;
@@ -195,7 +201,7 @@ kin_get_shard_iterator(PG_FUNCTION_ARGS)
 	else if (strcmp(type, "LATEST") == 0)
 		iterator.after = latest_position(stream, shard);
 	else
-		iterator.after = -1;	/* whatever is the oldest when it is read */
+		iterator.after = -1; /* whatever is the oldest when it is read */
 	iterator.made_at = kin_now_timestamp();
 	PG_RETURN_TEXT_P(kin_iterator_seal(&iterator));
 }

@@ -33,28 +33,28 @@
 #include "settings_define.h"
 
 #define ITERATOR_VERSION 1
-#define MAC_LEN 16
+#define MAC_LEN          16
 
 typedef struct Sealed
 {
-	uint8		body[1 + 8 + 4 + 8 + 8];
-	uint8		mac[MAC_LEN];
+	uint8 body[1 + 8 + 4 + 8 + 8];
+	uint8 mac[MAC_LEN];
 } Sealed;
 
 static uint8 *secret;
-static int	secret_len;
-static Oid	secret_table;		/* the extension may be dropped and created anew while we live */
+static int secret_len;
+static Oid secret_table; /* the extension may be dropped and created anew while we live */
 
 /* The secret is the only row of kinesis.secret; CREATE EXTENSION draws it. */
 static void
 read_secret(void)
 {
-	Oid			table = get_relname_relid("secret", get_namespace_oid("kinesis", false));
-	Relation	rel;
+	Oid table = get_relname_relid("secret", get_namespace_oid("kinesis", false));
+	Relation rel;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		isnull;
-	bytea	   *value;
+	HeapTuple tuple;
+	bool isnull;
+	bytea *value;
 
 	if (secret != NULL && table == secret_table)
 		return;
@@ -78,8 +78,8 @@ static void
 compute_mac(const Sealed *sealed, uint8 *mac)
 {
 	pg_hmac_ctx *ctx;
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
-	Oid			database = MyDatabaseId;
+	uint8 digest[PG_SHA256_DIGEST_LENGTH];
+	Oid database = MyDatabaseId;
 
 	read_secret();
 	ctx = pg_hmac_create(PG_SHA256);
@@ -95,11 +95,11 @@ compute_mac(const Sealed *sealed, uint8 *mac)
 text *
 kin_iterator_seal(const KinIterator *iterator)
 {
-	Sealed		sealed;
-	uint8	   *p = sealed.body;
-	int			room = pg_b64_enc_len(sizeof(sealed));
-	text	   *result = palloc(VARHDRSZ + room);
-	int			len;
+	Sealed sealed;
+	uint8 *p = sealed.body;
+	int room = pg_b64_enc_len(sizeof(sealed));
+	text *result = palloc(VARHDRSZ + room);
+	int len;
 
 	*p++ = ITERATOR_VERSION;
 	memcpy(p, &iterator->stream_id, 8);
@@ -118,8 +118,8 @@ kin_iterator_seal(const KinIterator *iterator)
 static char *
 aws_date(TimestampTz t)
 {
-	pg_time_t	seconds = timestamptz_to_time_t(t);
-	char	   *buf = palloc(64);
+	pg_time_t seconds = timestamptz_to_time_t(t);
+	char *buf = palloc(64);
 
 	pg_strftime(buf, 64, "%a %b %d %H:%M:%S UTC %Y", pg_gmtime(&seconds));
 	return buf;
@@ -128,15 +128,15 @@ aws_date(TimestampTz t)
 KinIterator
 kin_iterator_open(const char *text)
 {
-	Sealed		sealed;
+	Sealed sealed;
 	KinIterator iterator;
-	uint8		mac[MAC_LEN];
-	uint8		difference = 0;
+	uint8 mac[MAC_LEN];
+	uint8 difference = 0;
 	const uint8 *p = sealed.body + 1;
-	char		decoded[512];
-	Size		len = strlen(text);
+	char decoded[512];
+	Size len = strlen(text);
 	TimestampTz now = kin_now_timestamp();
-	int			n = -1;
+	int n = -1;
 
 	if (len <= 512)
 		n = pg_b64_decode(text, (int) len, decoded, sizeof(decoded));
@@ -145,24 +145,27 @@ kin_iterator_open(const char *text)
 		memcpy(&sealed, decoded, sizeof(sealed));
 		compute_mac(&sealed, mac);
 		for (int i = 0; i < MAC_LEN; i++)
-			difference |= mac[i] ^ sealed.mac[i];	/* in the same time wherever they differ */
+			difference |= mac[i] ^ sealed.mac[i]; /* in the same time wherever they differ */
 	}
 	if (n != (int) sizeof(sealed) || difference != 0 || sealed.body[0] != ITERATOR_VERSION)
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("Invalid ShardIterator."),
-				 errhint("Take the iterator as get_shard_iterator or get_records returned it, in the database where it was made.")));
+		ereport(
+			ERROR,
+			(kin_errcode(KIN_INVALID_ARGUMENT), errmsg("Invalid ShardIterator."),
+			 errhint(
+				 "Take the iterator as get_shard_iterator or get_records returned it, in the database where it was made.")));
 	memcpy(&iterator.stream_id, p, 8);
 	memcpy(&iterator.shard_index, p + 8, 4);
 	memcpy(&iterator.after, p + 12, 8);
 	memcpy(&iterator.made_at, p + 20, 8);
 	if (kin_iterator_lifetime_setting > 0 &&
 		TimestampDifferenceExceeds(iterator.made_at, now, kin_iterator_lifetime_setting * 1000))
-		ereport(ERROR,
-				(kin_errcode(KIN_EXPIRED_ITERATOR),
-				 errmsg("Iterator expired. The iterator was created at time %s while right now it is %s "
-						"which is further in the future than the tolerated delay of %d milliseconds.",
-						aws_date(iterator.made_at), aws_date(now), kin_iterator_lifetime_setting * 1000),
-				 errhint("Get a new iterator with AFTER_SEQUENCE_NUMBER and the last number read, or raise kinesis.shard_iterator_lifetime.")));
+		ereport(
+			ERROR,
+			(kin_errcode(KIN_EXPIRED_ITERATOR),
+			 errmsg("Iterator expired. The iterator was created at time %s while right now it is %s "
+					"which is further in the future than the tolerated delay of %d milliseconds.",
+					aws_date(iterator.made_at), aws_date(now), kin_iterator_lifetime_setting * 1000),
+			 errhint(
+				 "Get a new iterator with AFTER_SEQUENCE_NUMBER and the last number read, or raise kinesis.shard_iterator_lifetime.")));
 	return iterator;
 }

@@ -8,9 +8,9 @@
 
 typedef struct KinIterator
 {
-	int64		stream_id;		/* never used again: a recreated stream has another one */
-	int32		shard_index;
-	int64		after;			/* records with greater numbers come next */
+	int64 stream_id; /* never used again: a recreated stream has another one */
+	int32 shard_index;
+	int64 after; /* records with greater numbers come next */
 	TimestampTz made_at;
 } KinIterator;
 

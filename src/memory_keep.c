@@ -25,8 +25,8 @@
 void
 kin_keep_memory(void)
 {
-	static int	applied = 0;
-	int			bytes = kin_retained_memory_setting * 1024;
+	static int applied = 0;
+	int bytes = kin_retained_memory_setting * 1024;
 
 	if (bytes == applied || bytes == 0)
 		return;

@@ -35,9 +35,11 @@ PG_FUNCTION_INFO_V1(kin_shard_for_key);
 static void
 refuse_null(const char *field)
 {
-	ereport(ERROR,
-			(kin_errcode(KIN_VALIDATION),
-			 errmsg("1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null", field)));
+	ereport(
+		ERROR,
+		(kin_errcode(KIN_VALIDATION),
+		 errmsg("1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
+				field)));
 }
 
 static char *
@@ -53,10 +55,12 @@ set_hash_key(KinPutEntry *entry, Datum value)
 {
 	entry->has_hash_key = true;
 	if (!kin_hash_key_from_numeric(value, &entry->hash_key))
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %s",
-						DatumGetCString(DirectFunctionCall1(numeric_out, value)))));
+		ereport(
+			ERROR,
+			(kin_errcode(KIN_INVALID_ARGUMENT),
+			 errmsg(
+				 "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %s",
+				 DatumGetCString(DirectFunctionCall1(numeric_out, value)))));
 }
 
 /* Bytes of a varlena datum; a compressed or toasted one is expanded first. */
@@ -78,7 +82,7 @@ put_record_columns(void)
 	if (columns == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-		TupleDesc	desc = CreateTemplateTupleDesc(3);
+		TupleDesc desc = CreateTemplateTupleDesc(3);
 
 		TupleDescInitEntry(desc, 1, "shard_id", TEXTOID, -1, 0);
 		TupleDescInitEntry(desc, 2, "sequence_number", INT8OID, -1, 0);
@@ -93,31 +97,32 @@ put_record_columns(void)
 static void
 check_ordering(const char *stream_name, const KinPutEntry *entry, int64 ordering)
 {
-	KinStream  *stream = kin_stream_open(stream_name);
-	KinShard   *shard = kin_shard_for_hash(stream, entry->has_hash_key ? entry->hash_key :
-										   kin_hash_key_of(entry->key, entry->key_len));
+	KinStream *stream = kin_stream_open(stream_name);
+	KinShard *shard =
+		kin_shard_for_hash(stream, entry->has_hash_key ? entry->hash_key : kin_hash_key_of(entry->key, entry->key_len));
 	KinShardSlot *slot = kin_shard_lock(stream, shard);
-	int64		last = slot->last_number;
+	int64 last = slot->last_number;
 
 	kin_slot_unlock(slot);
 	if (ordering < 0 || (ordering > last && ordering >= kin_number_of_ms(kin_now_ms() + 1)))
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("ExclusiveMinimumSequenceNumber %lld used in PutRecord on stream %s under account %s is invalid.",
-						(long long) ordering, stream->name, kin_account_id_setting)));
+		ereport(
+			ERROR,
+			(kin_errcode(KIN_INVALID_ARGUMENT),
+			 errmsg("ExclusiveMinimumSequenceNumber %lld used in PutRecord on stream %s under account %s is invalid.",
+					(long long) ordering, stream->name, kin_account_id_setting)));
 }
 
 /* kinesis.put_record(stream_name, data, partition_key, explicit_hash_key, sequence_number_for_ordering) */
 Datum
 kin_put_record(PG_FUNCTION_ARGS)
 {
-	char	   *stream_name = stream_name_argument(fcinfo);
+	char *stream_name = stream_name_argument(fcinfo);
 	KinPutEntry entry = {0};
 	KinNewRecord *record;
-	KinStream  *stream;
-	int64		minimum = -1;
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	KinStream *stream;
+	int64 minimum = -1;
+	Datum values[3];
+	bool nulls[3] = {false, false, false};
 
 	if (PG_ARGISNULL(1))
 		refuse_null("data");
@@ -137,7 +142,8 @@ kin_put_record(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(kin_errcode(KIN_THROUGHPUT_EXCEEDED),
 				 errmsg_internal("%s", kin_throttled_message(stream, record->shard)),
-				 errhint("Retry after a moment, split the shard, or change its limits with kinesis.set_shard_limits.")));
+				 errhint(
+					 "Retry after a moment, split the shard, or change its limits with kinesis.set_shard_limits.")));
 	values[0] = CStringGetTextDatum(kin_shard_id(record->shard->index));
 	values[1] = Int64GetDatum(record->number);
 	values[2] = CStringGetTextDatum("NONE");
@@ -148,22 +154,20 @@ kin_put_record(PG_FUNCTION_ARGS)
 typedef struct ArrayWalk
 {
 	const char *field;
-	int			length;
-	int			next;
-	char	   *at;
-	bits8	   *nulls;
-	char		align;
+	int length;
+	int next;
+	char *at;
+	bits8 *nulls;
+	char align;
 } ArrayWalk;
 
 static void
 walk_begin(ArrayWalk *walk, const char *field, Datum value, char align)
 {
-	ArrayType  *array = DatumGetArrayTypeP(value);
+	ArrayType *array = DatumGetArrayTypeP(value);
 
 	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(kin_errcode(KIN_VALIDATION),
-				 errmsg("\"%s\" must be an array of one dimension", field)));
+		ereport(ERROR, (kin_errcode(KIN_VALIDATION), errmsg("\"%s\" must be an array of one dimension", field)));
 	walk->field = field;
 	walk->length = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
 	walk->next = 0;
@@ -176,7 +180,7 @@ walk_begin(ArrayWalk *walk, const char *field, Datum value, char align)
 static inline bool
 walk_next(ArrayWalk *walk, Datum *value)
 {
-	int			i = walk->next++;
+	int i = walk->next++;
 
 	if (walk->nulls && !(walk->nulls[i / 8] & (1 << (i % 8))))
 		return false;
@@ -190,12 +194,11 @@ static void
 check_count(int n)
 {
 	if (n < 1 || n > KIN_PUT_RECORDS_MAX)
-		ereport(ERROR,
-				(kin_errcode(KIN_VALIDATION),
-				 errmsg("1 validation error detected: Value at 'records' failed to satisfy constraint: "
-						"Member must have length %s than or equal to %d",
-						n < 1 ? "greater" : "less", n < 1 ? 1 : KIN_PUT_RECORDS_MAX),
-				 errhint("A call takes 1 to %d records; this one has %d.", KIN_PUT_RECORDS_MAX, n)));
+		ereport(ERROR, (kin_errcode(KIN_VALIDATION),
+						errmsg("1 validation error detected: Value at 'records' failed to satisfy constraint: "
+							   "Member must have length %s than or equal to %d",
+							   n < 1 ? "greater" : "less", n < 1 ? 1 : KIN_PUT_RECORDS_MAX),
+						errhint("A call takes 1 to %d records; this one has %d.", KIN_PUT_RECORDS_MAX, n)));
 }
 
 /* Stores the entries and returns a row for each. */
@@ -203,27 +206,25 @@ static void
 put_and_return(FunctionCallInfo fcinfo, const char *stream_name, KinPutEntry *entries, int n, bool atomic)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	int64		bytes = 0;
-	KinStream  *stream;
+	int64 bytes = 0;
+	KinStream *stream;
 	KinNewRecord *records;
-	KinShard   *named = NULL;	/* shard whose id is in 'shard_id' */
-	Datum		values[4] = {0};
+	KinShard *named = NULL; /* shard whose id is in 'shard_id' */
+	Datum values[4] = {0};
 
 	for (int i = 0; i < n; i++)
 		bytes += entries[i].data_len + entries[i].key_len;
 	if (bytes > KIN_PUT_BYTES_MAX)
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("Records size exceeds 10 MB limit"),
-				 errdetail("Data and partition keys have %lld bytes together; a call takes %lld.",
-						   (long long) bytes, (long long) KIN_PUT_BYTES_MAX)));
+		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT), errmsg("Records size exceeds 10 MB limit"),
+						errdetail("Data and partition keys have %lld bytes together; a call takes %lld.",
+								  (long long) bytes, (long long) KIN_PUT_BYTES_MAX)));
 	records = kin_put(stream_name, entries, n, atomic ? KIN_APPEND_ALL : KIN_APPEND_PARTIAL, -1, "PutRecords", &stream);
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	for (int i = 0; i < n; i++)
 	{
-		bool		failed = records[i].throttled;
-		bool		nulls[4] = {failed, failed, !failed, !failed};
+		bool failed = records[i].throttled;
+		bool nulls[4] = {failed, failed, !failed, !failed};
 
 		if (failed)
 		{
@@ -247,12 +248,12 @@ put_and_return(FunctionCallInfo fcinfo, const char *stream_name, KinPutEntry *en
 Datum
 kin_put_records_arrays(PG_FUNCTION_ARGS)
 {
-	char	   *stream_name = stream_name_argument(fcinfo);
+	char *stream_name = stream_name_argument(fcinfo);
 	KinPutEntry entries[KIN_PUT_RECORDS_MAX] = {0};
-	bool		has_hash_keys = !PG_ARGISNULL(3);
-	ArrayWalk	data;
-	ArrayWalk	keys;
-	ArrayWalk	hash_keys = {0};
+	bool has_hash_keys = !PG_ARGISNULL(3);
+	ArrayWalk data;
+	ArrayWalk keys;
+	ArrayWalk hash_keys = {0};
 
 	if (PG_ARGISNULL(1))
 		refuse_null("data");
@@ -264,16 +265,14 @@ kin_put_records_arrays(PG_FUNCTION_ARGS)
 		walk_begin(&hash_keys, "explicit_hash_keys", PG_GETARG_DATUM(3), TYPALIGN_INT);
 	if (data.length != keys.length || (has_hash_keys && hash_keys.length != data.length))
 		ereport(ERROR,
-				(kin_errcode(KIN_VALIDATION),
-				 errmsg("arrays of records have different lengths"),
-				 has_hash_keys ?
-				 errdetail("data has %d elements, partition_keys %d, explicit_hash_keys %d.", data.length, keys.length,
-						   hash_keys.length) :
-				 errdetail("data has %d elements, partition_keys %d.", data.length, keys.length)));
+				(kin_errcode(KIN_VALIDATION), errmsg("arrays of records have different lengths"),
+				 has_hash_keys ? errdetail("data has %d elements, partition_keys %d, explicit_hash_keys %d.",
+										   data.length, keys.length, hash_keys.length)
+							   : errdetail("data has %d elements, partition_keys %d.", data.length, keys.length)));
 	check_count(data.length);
 	for (int i = 0; i < data.length; i++)
 	{
-		Datum		value;
+		Datum value;
 
 		if (!walk_next(&data, &value))
 			refuse_null("data");
@@ -292,10 +291,10 @@ kin_put_records_arrays(PG_FUNCTION_ARGS)
 Datum
 kin_put_records_entries(PG_FUNCTION_ARGS)
 {
-	char	   *stream_name = stream_name_argument(fcinfo);
+	char *stream_name = stream_name_argument(fcinfo);
 	KinPutEntry entries[KIN_PUT_RECORDS_MAX] = {0};
-	ArrayWalk	records;
-	TupleDesc	columns;
+	ArrayWalk records;
+	TupleDesc columns;
 
 	if (PG_ARGISNULL(1))
 		refuse_null("records");
@@ -306,9 +305,9 @@ kin_put_records_entries(PG_FUNCTION_ARGS)
 	{
 		HeapTupleHeader header;
 		HeapTupleData tuple;
-		Datum		value;
-		Datum		values[3];
-		bool		nulls[3];
+		Datum value;
+		Datum values[3];
+		bool nulls[3];
 
 		if (!walk_next(&records, &value))
 			refuse_null("records");
@@ -336,9 +335,9 @@ kin_put_records_entries(PG_FUNCTION_ARGS)
 Datum
 kin_shard_for_key(PG_FUNCTION_ARGS)
 {
-	KinStream  *stream = kin_stream_open(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	text	   *key = PG_GETARG_TEXT_PP(1);
-	KinShard   *shard = kin_shard_for_hash(stream, kin_hash_key_of(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)));
+	KinStream *stream = kin_stream_open(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	text *key = PG_GETARG_TEXT_PP(1);
+	KinShard *shard = kin_shard_for_hash(stream, kin_hash_key_of(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)));
 
 	PG_RETURN_TEXT_P(cstring_to_text(kin_shard_id(shard->index)));
 }

@@ -20,8 +20,8 @@
 #include "sequence_number.h"
 #include "slice_scan.h"
 
-#define RECORD_COLUMNS 5
-#define RECORD_HOFF MAXALIGN(SizeofHeapTupleHeader)
+#define RECORD_COLUMNS  5
+#define RECORD_HOFF     MAXALIGN(SizeofHeapTupleHeader)
 #define ENCRYPTION_NONE "NONE"
 
 struct varlena *
@@ -35,19 +35,19 @@ kin_inline_data(struct varlena *data)
 Size
 kin_record_room(struct varlena *key, struct varlena *data)
 {
-	return RECORD_HOFF + 2 * sizeof(int64) + INTALIGN(VARSIZE_ANY(key)) + INTALIGN(VARSIZE_ANY(data)) + 2 * ALIGNOF_INT +
-		VARHDRSZ_SHORT + sizeof(ENCRYPTION_NONE) + MAXIMUM_ALIGNOF;
+	return RECORD_HOFF + 2 * sizeof(int64) + INTALIGN(VARSIZE_ANY(key)) + INTALIGN(VARSIZE_ANY(data)) +
+		   2 * ALIGNOF_INT + VARHDRSZ_SHORT + sizeof(ENCRYPTION_NONE) + MAXIMUM_ALIGNOF;
 }
 
 /* Copies a varlena as it is: a short header needs no alignment, a long one is aligned to 4. */
 static inline char *
 copy_varlena(char *base, char *p, struct varlena *value)
 {
-	Size		size = VARSIZE_ANY(value);
+	Size size = VARSIZE_ANY(value);
 
 	if (!VARATT_IS_SHORT(value))
 	{
-		char	   *aligned = base + INTALIGN(p - base);
+		char *aligned = base + INTALIGN(p - base);
 
 		memset(p, 0, aligned - p);
 		p = aligned;
@@ -60,8 +60,8 @@ Size
 kin_record_form(char *to, int64 number, struct varlena *key, struct varlena *data, const HeapTupleHeaderData *like)
 {
 	HeapTupleHeader header = (HeapTupleHeader) to;
-	char	   *base = to + RECORD_HOFF;
-	char	   *p = base;
+	char *base = to + RECORD_HOFF;
+	char *p = base;
 	TimestampTz arrival = kin_arrival_time(number);
 
 	memset(to, 0, RECORD_HOFF);
@@ -89,7 +89,7 @@ kin_record_header(HeapTupleHeaderData *header, Oid type)
 	header->t_hoff = RECORD_HOFF;
 	if (OidIsValid(type))
 	{
-		TupleDesc	columns = lookup_rowtype_tupdesc(type, -1);
+		TupleDesc columns = lookup_rowtype_tupdesc(type, -1);
 
 		kin_set_datum(header, columns, RECORD_HOFF);
 		ReleaseTupleDesc(columns);
@@ -114,8 +114,8 @@ kin_records_add(KinRecordArray *array, HeapTupleHeader stored, int64 number, int
 	struct varlena *key;
 	struct varlena *data;
 	struct varlena *inline_data;
-	int64		bytes;
-	Size		needed;
+	int64 bytes;
+	Size needed;
 
 	kin_tuple_fields(stored, &key, &data);
 	/* toast_raw_datum_size() needs no fetch, so a record that is over the limit is not read for nothing. */
@@ -143,7 +143,7 @@ kin_records_add(KinRecordArray *array, HeapTupleHeader stored, int64 number, int
 Datum
 kin_records_finish(KinRecordArray *array)
 {
-	ArrayType  *result = (ArrayType *) array->buffer;
+	ArrayType *result = (ArrayType *) array->buffer;
 
 	if (array->count == 0)
 		return PointerGetDatum(construct_empty_array(array->type));

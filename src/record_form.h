@@ -9,13 +9,13 @@
 /* A kinesis.record[] that grows. */
 typedef struct KinRecordArray
 {
-	Oid			type;			/* of kinesis.record */
+	Oid type;                   /* of kinesis.record */
 	HeapTupleHeaderData header; /* what all records of that type begin with */
-	int			count;
-	char	   *buffer;
-	Size		used;
-	Size		size;
-	int64		bytes;			/* data and partition keys, as limits count them */
+	int count;
+	char *buffer;
+	Size used;
+	Size size;
+	int64 bytes; /* data and partition keys, as limits count them */
 } KinRecordArray;
 
 extern void kin_records_begin(KinRecordArray *array, Oid type);
@@ -29,7 +29,8 @@ extern void kin_record_header(HeapTupleHeaderData *header, Oid type);
 
 /* Upper bound of a kinesis.record as a tuple, and the tuple itself written at 'to'; returns its length. */
 extern Size kin_record_room(struct varlena *key, struct varlena *data);
-extern Size kin_record_form(char *to, int64 number, struct varlena *key, struct varlena *data, const HeapTupleHeaderData *like);
+extern Size kin_record_form(char *to, int64 number, struct varlena *key, struct varlena *data,
+							const HeapTupleHeaderData *like);
 
 /* The data of a stored record in line: what was toasted is fetched. */
 extern struct varlena *kin_inline_data(struct varlena *data);

@@ -35,8 +35,8 @@
 #include "throttle_take.h"
 
 #define GET_RECORDS_MAX 10000
-#define GET_BYTES_MAX (INT64CONST(10) * 1024 * 1024)
-#define WAIT_MAX_MS 60000
+#define GET_BYTES_MAX   (INT64CONST(10) * 1024 * 1024)
+#define WAIT_MAX_MS     60000
 
 /* On a standby nobody tells us of commits: look at the replay position this often. */
 #define STANDBY_STEP_MS 5
@@ -45,12 +45,12 @@ PG_FUNCTION_INFO_V1(kin_get_records);
 
 typedef struct ReadResult
 {
-	KinStream  *stream;
-	KinShard   *shard;
+	KinStream *stream;
+	KinShard *shard;
 	KinRecordArray records;
-	int64		last;			/* number of the last record, or where reading began */
-	bool		more;			/* a readable record lies behind */
-	bool		at_end;			/* the shard is closed and read to its end */
+	int64 last;  /* number of the last record, or where reading began */
+	bool more;   /* a readable record lies behind */
+	bool at_end; /* the shard is closed and read to its end */
 } ReadResult;
 
 static void
@@ -61,9 +61,8 @@ open_shard(const KinIterator *iterator, ReadResult *result)
 	if (result->shard == NULL)
 		ereport(ERROR,
 				(kin_errcode(KIN_RESOURCE_NOT_FOUND),
-				 errmsg("Shard %s in stream %s under account %s does not exist",
-						kin_shard_id(iterator->shard_index), result->stream ? result->stream->name : "(deleted)",
-						kin_account_id_setting)));
+				 errmsg("Shard %s in stream %s under account %s does not exist", kin_shard_id(iterator->shard_index),
+						result->stream ? result->stream->name : "(deleted)", kin_account_id_setting)));
 }
 
 /* One look at the shard, from the iterator's position on. */
@@ -72,8 +71,8 @@ read_once(const KinIterator *iterator, int max_records, Oid type, Snapshot snaps
 {
 	KinShardWalk walk;
 	HeapTupleHeader tuple;
-	int64		number;
-	bool		closed;
+	int64 number;
+	bool closed;
 
 	/*
 	 * The map is read before the first page.  A shard that is closed now got its last record before, and that is in the
@@ -103,8 +102,8 @@ static void
 throttle_read(KinStream *stream, KinShard *shard, int64 bytes)
 {
 	KinShardSlot *slot;
-	int64		now = GetCurrentTimestamp();
-	bool		allowed = true;
+	int64 now = GetCurrentTimestamp();
+	bool allowed = true;
 
 	if (stream->read_calls_rate < 0 && stream->read_bytes_rate < 0)
 		return;
@@ -120,7 +119,7 @@ throttle_read(KinStream *stream, KinShard *shard, int64 bytes)
 	{
 		/* A large answer takes the bucket into debt; the calls after it wait until that is paid. */
 		allowed = kin_bucket_allows(&slot->read_calls, stream->read_calls_rate, 1) &&
-			kin_bucket_allows(&slot->read_bytes, stream->read_bytes_rate, 1);
+				  kin_bucket_allows(&slot->read_bytes, stream->read_bytes_rate, 1);
 		if (allowed)
 			kin_bucket_take(&slot->read_calls, stream->read_calls_rate, 1);
 	}
@@ -128,9 +127,10 @@ throttle_read(KinStream *stream, KinShard *shard, int64 bytes)
 	if (!allowed)
 		ereport(ERROR,
 				(kin_errcode(KIN_THROUGHPUT_EXCEEDED),
-				 errmsg("Rate exceeded for shard %s in stream %s under account %s.",
-						kin_shard_id(shard->index), stream->name, kin_account_id_setting),
-				 errhint("Read less often or wait in get_records, or change the limits with kinesis.set_shard_limits.")));
+				 errmsg("Rate exceeded for shard %s in stream %s under account %s.", kin_shard_id(shard->index),
+						stream->name, kin_account_id_setting),
+				 errhint(
+					 "Read less often or wait in get_records, or change the limits with kinesis.set_shard_limits.")));
 }
 
 static void
@@ -148,7 +148,7 @@ wait_for_news(KinShardSlot *slot, long timeout_ms)
 {
 	if (RecoveryInProgress())
 	{
-		XLogRecPtr	replayed = GetXLogReplayRecPtr(NULL);
+		XLogRecPtr replayed = GetXLogReplayRecPtr(NULL);
 		TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 
 		do
@@ -179,7 +179,7 @@ wait_and_read(const KinIterator *iterator, int max_records, Oid type, int wait_m
 	{
 		for (;;)
 		{
-			long		left;
+			long left;
 
 			/* Stand in line before looking: a commit between look and sleep must not be missed. */
 			ConditionVariablePrepareToSleep(&slot->readable);
@@ -203,18 +203,18 @@ wait_and_read(const KinIterator *iterator, int max_records, Oid type, int wait_m
 static Datum
 child_shards(KinStream *stream, KinShard *shard, Oid array_type)
 {
-	Oid			type = get_element_type(array_type);
-	TupleDesc	columns = lookup_rowtype_tupdesc(type, -1);
-	Datum	   *children = palloc(stream->nshards * sizeof(Datum));
-	int			n = 0;
-	ArrayType  *result;
+	Oid type = get_element_type(array_type);
+	TupleDesc columns = lookup_rowtype_tupdesc(type, -1);
+	Datum *children = palloc(stream->nshards * sizeof(Datum));
+	int n = 0;
+	ArrayType *result;
 
 	for (int i = 0; i < stream->nshards; i++)
 	{
-		KinShard   *child = &stream->shards[i];
-		Datum		parents[2];
-		Datum		values[4];
-		bool		nulls[4] = {false, false, false, false};
+		KinShard *child = &stream->shards[i];
+		Datum parents[2];
+		Datum values[4];
+		bool nulls[4] = {false, false, false, false};
 
 		if (child->parent != shard->index && child->adjacent_parent != shard->index)
 			continue;
@@ -222,8 +222,8 @@ child_shards(KinStream *stream, KinShard *shard, Oid array_type)
 		if (child->adjacent_parent >= 0)
 			parents[1] = CStringGetTextDatum(kin_shard_id(child->adjacent_parent));
 		values[0] = CStringGetTextDatum(kin_shard_id(child->index));
-		values[1] = PointerGetDatum(construct_array(parents, child->adjacent_parent >= 0 ? 2 : 1, TEXTOID, -1, false,
-													TYPALIGN_INT));
+		values[1] = PointerGetDatum(
+			construct_array(parents, child->adjacent_parent >= 0 ? 2 : 1, TEXTOID, -1, false, TYPALIGN_INT));
 		values[2] = kin_hash_key_to_numeric(child->starting_hash_key);
 		values[3] = kin_hash_key_to_numeric(child->ending_hash_key);
 		children[n++] = HeapTupleGetDatum(heap_form_tuple(columns, values, nulls));
@@ -236,17 +236,17 @@ child_shards(KinStream *stream, KinShard *shard, Oid array_type)
 static int
 wait_argument(FunctionCallInfo fcinfo)
 {
-	Interval   *wait;
-	double		ms;
+	Interval *wait;
+	double ms;
 
 	if (PG_ARGISNULL(2))
 		return 0;
 	wait = PG_GETARG_INTERVAL_P(2);
-	ms = wait->time / 1000.0 + wait->day * (SECS_PER_DAY * 1000.0) + wait->month * (DAYS_PER_MONTH * SECS_PER_DAY * 1000.0);
+	ms = wait->time / 1000.0 + wait->day * (SECS_PER_DAY * 1000.0) +
+		 wait->month * (DAYS_PER_MONTH * SECS_PER_DAY * 1000.0);
 	if (ms < 0 || ms > WAIT_MAX_MS)
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("wait must be between 0 and %d seconds", WAIT_MAX_MS / 1000)));
+		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT),
+						errmsg("wait must be between 0 and %d seconds", WAIT_MAX_MS / 1000)));
 	return (int) ms;
 }
 
@@ -255,22 +255,23 @@ Datum
 kin_get_records(PG_FUNCTION_ARGS)
 {
 	KinIterator iterator;
-	ReadResult	result;
-	TupleDesc	columns;
-	Oid			record_type;
-	int			max_records = PG_ARGISNULL(1) ? GET_RECORDS_MAX : PG_GETARG_INT32(1);
-	int			wait_ms = wait_argument(fcinfo);
-	Datum		values[4] = {0};
-	bool		nulls[4] = {false, false, false, false};
+	ReadResult result;
+	TupleDesc columns;
+	Oid record_type;
+	int max_records = PG_ARGISNULL(1) ? GET_RECORDS_MAX : PG_GETARG_INT32(1);
+	int wait_ms = wait_argument(fcinfo);
+	Datum values[4] = {0};
+	bool nulls[4] = {false, false, false, false};
 
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(kin_errcode(KIN_VALIDATION),
-				 errmsg("1 validation error detected: Value null at 'shardIterator' failed to satisfy constraint: Member must not be null")));
+		ereport(
+			ERROR,
+			(kin_errcode(KIN_VALIDATION),
+			 errmsg(
+				 "1 validation error detected: Value null at 'shardIterator' failed to satisfy constraint: Member must not be null")));
 	if (max_records < 1 || max_records > GET_RECORDS_MAX)
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("max_records must be between 1 and %d, not %d", GET_RECORDS_MAX, max_records)));
+		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT),
+						errmsg("max_records must be between 1 and %d, not %d", GET_RECORDS_MAX, max_records)));
 	iterator = kin_iterator_open(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "get_records must return a row");

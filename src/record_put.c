@@ -64,7 +64,8 @@ trim_scratch(void)
 static inline Size
 stored_size(const KinPutEntry *entry)
 {
-	return MAXALIGN(STORED_HOFF + sizeof(int64) + sizeof(int32) + entry->key_len + entry->data_len + 2 * (VARHDRSZ + 3));
+	return MAXALIGN(STORED_HOFF + sizeof(int64) + sizeof(int32) + entry->key_len + entry->data_len +
+					2 * (VARHDRSZ + 3));
 }
 
 /* Writes a varlena as heap_fill_tuple() would: one byte of header when it is short. */
@@ -78,7 +79,7 @@ put_varlena(char *base, char *p, const char *bytes, Size len)
 	}
 	else
 	{
-		char	   *aligned = base + INTALIGN(p - base);
+		char *aligned = base + INTALIGN(p - base);
 
 		memset(p, 0, aligned - p);
 		p = aligned;
@@ -94,9 +95,9 @@ static void
 form_record(KinNewRecord *record, const KinPutEntry *entry, char *to)
 {
 	HeapTupleHeader header = (HeapTupleHeader) to;
-	char	   *base = to + STORED_HOFF;
-	char	   *p = base + sizeof(int64);
-	int32		shard = record->shard->index;
+	char *base = to + STORED_HOFF;
+	char *p = base + sizeof(int64);
+	int32 shard = record->shard->index;
 
 	memset(to, 0, STORED_HOFF);
 	HeapTupleHeaderSetNatts(header, KIN_STORED_COLUMNS);
@@ -114,7 +115,7 @@ form_record(KinNewRecord *record, const KinPutEntry *entry, char *to)
 static void
 check_key(const KinPutEntry *entry)
 {
-	int			length = entry->key_len;
+	int length = entry->key_len;
 
 	if (length > KIN_KEY_CHARACTERS_MAX)
 		length = pg_mbstrlen_with_len(entry->key, entry->key_len);
@@ -130,13 +131,14 @@ check_key(const KinPutEntry *entry)
 static void
 check_size(KinStream *stream, const KinPutEntry *entry)
 {
-	int64		size = (int64) entry->data_len + (int64) entry->key_len;
+	int64 size = (int64) entry->data_len + (int64) entry->key_len;
 
 	if (size > stream->max_record_bytes)
 		ereport(ERROR,
 				(kin_errcode(KIN_VALIDATION),
 				 errmsg("1 validation error detected: Value at 'data' failed to satisfy constraint: "
-						"Member must have length less than or equal to %lld", (long long) stream->max_record_bytes),
+						"Member must have length less than or equal to %lld",
+						(long long) stream->max_record_bytes),
 				 errdetail("Data and partition key have %lld bytes together; stream %s allows %lld bytes a record.",
 						   (long long) size, stream->name, (long long) stream->max_record_bytes),
 				 errhint("kinesis.update_max_record_size raises the limit up to 10240 KiB.")));
@@ -145,16 +147,15 @@ check_size(KinStream *stream, const KinPutEntry *entry)
 char *
 kin_throttled_message(KinStream *stream, KinShard *shard)
 {
-	return psprintf("Rate exceeded for shard %s in stream %s under account %s.",
-					kin_shard_id(shard->index), stream->name, kin_account_id_setting);
+	return psprintf("Rate exceeded for shard %s in stream %s under account %s.", kin_shard_id(shard->index),
+					stream->name, kin_account_id_setting);
 }
 
 static void
 raise_throttled(KinStream *stream, KinShard *shard)
 {
 	ereport(ERROR,
-			(kin_errcode(KIN_THROUGHPUT_EXCEEDED),
-			 errmsg_internal("%s", kin_throttled_message(stream, shard)),
+			(kin_errcode(KIN_THROUGHPUT_EXCEEDED), errmsg_internal("%s", kin_throttled_message(stream, shard)),
 			 errhint("Retry after a moment, split the shard, or change its limits with kinesis.set_shard_limits.")));
 }
 
@@ -166,7 +167,7 @@ compare_shards(const void *a, const void *b)
 
 	if (x->shard->index != y->shard->index)
 		return x->shard->index < y->shard->index ? -1 : 1;
-	return x < y ? -1 : x > y;	/* order of the call within a shard */
+	return x < y ? -1 : x > y; /* order of the call within a shard */
 }
 
 /*
@@ -178,8 +179,8 @@ route(KinStream *stream, const KinPutEntry *entries, const KinHashKey *hashes, i
 {
 	for (;; stream = kin_stream_open(stream->name))
 	{
-		bool		current = true;
-		bool		one_shard = true;
+		bool current = true;
+		bool one_shard = true;
 
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < n; i++)
@@ -205,11 +206,11 @@ KinNewRecord *
 kin_put(const char *stream_name, const KinPutEntry *entries, int n, KinAppendMode mode, int64 minimum,
 		const char *operation, KinStream **stream_out)
 {
-	KinHashKey	hashes[KIN_PUT_RECORDS_MAX];
+	KinHashKey hashes[KIN_PUT_RECORDS_MAX];
 	KinNewRecord *order[KIN_PUT_RECORDS_MAX];
-	KinStream  *stream;
-	Size		room = 0;
-	char	   *to;
+	KinStream *stream;
+	Size room = 0;
+	char *to;
 
 	PreventCommandIfReadOnly(operation);
 	PreventCommandDuringRecovery(operation);
@@ -236,7 +237,7 @@ kin_put(const char *stream_name, const KinPutEntry *entries, int n, KinAppendMod
 	}
 	for (int i = 0, next; i < n; i = next)
 	{
-		KinShard   *shard = order[i]->shard;
+		KinShard *shard = order[i]->shard;
 
 		for (next = i + 1; next < n && order[next]->shard == shard; next++)
 			;

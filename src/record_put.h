@@ -6,19 +6,19 @@
 
 #include "slice_append.h"
 
-#define KIN_PUT_RECORDS_MAX 500
-#define KIN_PUT_BYTES_MAX (INT64CONST(10) * 1024 * 1024)
+#define KIN_PUT_RECORDS_MAX    500
+#define KIN_PUT_BYTES_MAX      (INT64CONST(10) * 1024 * 1024)
 #define KIN_KEY_CHARACTERS_MAX 256
 
 /* A record as the caller gave it.  Pointers must live until the put returns. */
 typedef struct KinPutEntry
 {
 	const char *data;
-	Size		data_len;
+	Size data_len;
 	const char *key;
-	Size		key_len;
-	bool		has_hash_key;	/* an explicit hash key routes instead of the partition key */
-	KinHashKey	hash_key;
+	Size key_len;
+	bool has_hash_key; /* an explicit hash key routes instead of the partition key */
+	KinHashKey hash_key;
 } KinPutEntry;
 
 /*

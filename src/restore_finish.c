@@ -36,12 +36,12 @@ kin_home_name(void)
 void
 kin_finish_restore(int64 stream_id, const char *stream_name)
 {
-	const Oid	types[1] = {INT8OID};
+	const Oid types[1] = {INT8OID};
 	const Datum values[1] = {Int64GetDatum(stream_id)};
 	static bool running = false;
 
 	if (running)
-		return;					/* the SQL below looks the stream up, too */
+		return; /* the SQL below looks the stream up, too */
 	if (RecoveryInProgress() || XactReadOnly)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

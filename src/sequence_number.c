@@ -30,7 +30,7 @@ kin_now_timestamp(void)
 int64
 kin_now_ms(void)
 {
-	int64		ms = (kin_now_timestamp() - KIN_EPOCH_USEC) / 1000;
+	int64 ms = (kin_now_timestamp() - KIN_EPOCH_USEC) / 1000;
 
 	/* A clock before 2020 must not make negative numbers: -1 and below are not valid positions anywhere. */
 	return Max(ms, 0);
@@ -50,14 +50,14 @@ kin_arrival_time(int64 number)
 int64
 kin_number_at(TimestampTz t)
 {
-	int64		usec;
-	int64		ms;
+	int64 usec;
+	int64 ms;
 
-	if (t <= KIN_EPOCH_USEC)	/* also -infinity */
+	if (t <= KIN_EPOCH_USEC) /* also -infinity */
 		return 0;
 	usec = t - KIN_EPOCH_USEC;
 	ms = usec / 1000 + (usec % 1000 != 0);
-	if (ms > KIN_MAX_MILLISECONDS)	/* also infinity */
+	if (ms > KIN_MAX_MILLISECONDS) /* also infinity */
 		return PG_INT64_MAX;
 	return kin_number_of_ms(ms);
 }
@@ -80,11 +80,10 @@ kin_sequence_at(PG_FUNCTION_ARGS)
 Datum
 kin_arrival(PG_FUNCTION_ARGS)
 {
-	int64		number = PG_GETARG_INT64(0);
+	int64 number = PG_GETARG_INT64(0);
 
 	if (number < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("sequence number %lld is negative", (long long) number)));
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						errmsg("sequence number %lld is negative", (long long) number)));
 	PG_RETURN_TIMESTAMPTZ(kin_arrival_time(number));
 }

@@ -9,7 +9,7 @@
 
 #include "datatype/timestamp.h"
 
-#define KIN_COUNTER_BITS 22
+#define KIN_COUNTER_BITS     22
 #define KIN_MAX_MILLISECONDS ((INT64CONST(1) << 41) - 1)
 
 /* Milliseconds since 2020-01-01 UTC, by the clock of streams (the system's clock plus kinesis.clock_offset). */

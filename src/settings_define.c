@@ -14,13 +14,13 @@
 
 #include "settings_define.h"
 
-char	   *kin_account_id_setting;
-bool		kin_aws_limits_setting;
-double		kin_clock_offset_setting;
-int			kin_max_shards_setting;
-char	   *kin_region_setting;
-int			kin_retained_memory_setting;
-int			kin_iterator_lifetime_setting;
+char *kin_account_id_setting;
+bool kin_aws_limits_setting;
+double kin_clock_offset_setting;
+int kin_max_shards_setting;
+char *kin_region_setting;
+int kin_retained_memory_setting;
+int kin_iterator_lifetime_setting;
 
 PG_FUNCTION_INFO_V1(kin_account_id);
 PG_FUNCTION_INFO_V1(kin_region);
@@ -47,38 +47,28 @@ check_region(char **newval, void **extra, GucSource source)
 void
 kin_define_settings(void)
 {
-	DefineCustomStringVariable("kinesis.account_id",
-							   "Account that appears in the ARNs of streams.",
-							   NULL, &kin_account_id_setting, "000000000000",
-							   PGC_SUSET, 0, check_account_id, NULL, NULL);
-	DefineCustomBoolVariable("kinesis.aws_limits",
-							 "Enforces AWS's quotas on control-plane calls.",
+	DefineCustomStringVariable("kinesis.account_id", "Account that appears in the ARNs of streams.", NULL,
+							   &kin_account_id_setting, "000000000000", PGC_SUSET, 0, check_account_id, NULL, NULL);
+	DefineCustomBoolVariable("kinesis.aws_limits", "Enforces AWS's quotas on control-plane calls.",
 							 "Call rates, the 2x / half rule of UpdateShardCount and its ten calls a day.",
-							 &kin_aws_limits_setting, false,
-							 PGC_SUSET, 0, NULL, NULL, NULL);
-	DefineCustomRealVariable("kinesis.clock_offset",
-							 "Moves the clock of streams. For tests only.",
+							 &kin_aws_limits_setting, false, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable("kinesis.clock_offset", "Moves the clock of streams. For tests only.",
 							 "Records that were put with a moved clock keep their sequence numbers.",
-							 &kin_clock_offset_setting, 0, -1e12, 1e12,
-							 PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("kinesis.max_shards",
-							"Shards, over all databases, that can be in use at the same time.",
+							 &kin_clock_offset_setting, 0, -1e12, 1e12, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("kinesis.max_shards", "Shards, over all databases, that can be in use at the same time.",
 							"Each takes about 400 bytes of shared memory. Shards that rest give their place to others.",
-							&kin_max_shards_setting, 10000, 16, 1000000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
-	DefineCustomStringVariable("kinesis.region",
-							   "Region that appears in the ARNs of streams.",
-							   NULL, &kin_region_setting, "us-east-1",
-							   PGC_SUSET, 0, check_region, NULL, NULL);
+							&kin_max_shards_setting, 10000, 16, 1000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("kinesis.region", "Region that appears in the ARNs of streams.", NULL,
+							   &kin_region_setting, "us-east-1", PGC_SUSET, 0, check_region, NULL, NULL);
 	DefineCustomIntVariable("kinesis.retained_memory",
 							"Freed memory that a backend keeps for its next large put_records or get_records.",
 							"0 leaves it to the C library, which gives it back to the system after every call.",
-							&kin_retained_memory_setting, 64 * 1024, 0, 1024 * 1024,
-							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+							&kin_retained_memory_setting, 64 * 1024, 0, 1024 * 1024, PGC_USERSET, GUC_UNIT_KB, NULL,
+							NULL, NULL);
 	DefineCustomIntVariable("kinesis.shard_iterator_lifetime",
-							"Time after which a shard iterator expires; 0 means never.",
-							NULL, &kin_iterator_lifetime_setting, 300, 0, INT_MAX / 1000,
-							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+							"Time after which a shard iterator expires; 0 means never.", NULL,
+							&kin_iterator_lifetime_setting, 300, 0, INT_MAX / 1000, PGC_SUSET, GUC_UNIT_S, NULL, NULL,
+							NULL);
 	MarkGUCPrefixReserved("kinesis");
 }
 

@@ -37,12 +37,11 @@ PG_FUNCTION_INFO_V1(kin_refuse_change);
 static KinStream *
 stream_argument(FunctionCallInfo fcinfo)
 {
-	KinStream  *stream = kin_stream_open_by_id(PG_GETARG_INT64(0));
+	KinStream *stream = kin_stream_open_by_id(PG_GETARG_INT64(0));
 
 	if (stream == NULL)
-		ereport(ERROR,
-				(kin_errcode(KIN_RESOURCE_NOT_FOUND),
-				 errmsg("stream %lld does not exist", (long long) PG_GETARG_INT64(0))));
+		ereport(ERROR, (kin_errcode(KIN_RESOURCE_NOT_FOUND),
+						errmsg("stream %lld does not exist", (long long) PG_GETARG_INT64(0))));
 	return stream;
 }
 
@@ -52,9 +51,8 @@ shard_with_index(KinStream *stream, int32 index)
 	for (int i = 0; i < stream->nshards; i++)
 		if (stream->shards[i].index == index)
 			return &stream->shards[i];
-	ereport(ERROR,
-			(kin_errcode(KIN_RESOURCE_NOT_FOUND),
-			 errmsg("shard %s of stream %s does not exist", kin_shard_id(index), stream->name)));
+	ereport(ERROR, (kin_errcode(KIN_RESOURCE_NOT_FOUND),
+					errmsg("shard %s of stream %s does not exist", kin_shard_id(index), stream->name)));
 }
 
 /*
@@ -65,21 +63,21 @@ shard_with_index(KinStream *stream, int32 index)
 Datum
 kin_hold_slices(PG_FUNCTION_ARGS)
 {
-	KinStream  *stream = stream_argument(fcinfo);
-	ArrayType  *indexes = PG_GETARG_ARRAYTYPE_P(1);
-	char		timeout[32];
-	Datum	   *elements;
-	int			n;
-	int			nest = NewGUCNestLevel();
+	KinStream *stream = stream_argument(fcinfo);
+	ArrayType *indexes = PG_GETARG_ARRAYTYPE_P(1);
+	char timeout[32];
+	Datum *elements;
+	int n;
+	int nest = NewGUCNestLevel();
 
 	snprintf(timeout, sizeof(timeout), "%d", PG_GETARG_INT32(2));
 	(void) set_config_option("lock_timeout", timeout, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	deconstruct_array(indexes, INT4OID, sizeof(int32), true, TYPALIGN_INT, &elements, NULL, &n);
 	for (int i = 0; i < n; i++)
 	{
-		KinShard   *shard = shard_with_index(stream, DatumGetInt32(elements[i]));
+		KinShard *shard = shard_with_index(stream, DatumGetInt32(elements[i]));
 		KinShardSlot *slot = kin_shard_lock(stream, shard);
-		int64		last = slot->last_number;
+		int64 last = slot->last_number;
 
 		kin_slot_unlock(slot);
 		kin_shard_read_slices(stream, shard, true);
@@ -99,10 +97,10 @@ kin_hold_slices(PG_FUNCTION_ARGS)
 Datum
 kin_last_sequence_number(PG_FUNCTION_ARGS)
 {
-	KinStream  *stream = stream_argument(fcinfo);
-	KinShard   *shard = shard_with_index(stream, PG_GETARG_INT32(1));
+	KinStream *stream = stream_argument(fcinfo);
+	KinShard *shard = shard_with_index(stream, PG_GETARG_INT32(1));
 	KinShardSlot *slot;
-	int64		last;
+	int64 last;
 
 	kin_reserve_writer();
 	slot = kin_shard_lock(stream, shard);
@@ -119,10 +117,10 @@ kin_last_sequence_number(PG_FUNCTION_ARGS)
 Datum
 kin_touch_stream(PG_FUNCTION_ARGS)
 {
-	int64		stream_id = PG_GETARG_INT64(0);
-	Oid			table = kin_stream_table(stream_id);
+	int64 stream_id = PG_GETARG_INT64(0);
+	Oid table = kin_stream_table(stream_id);
 	KinShardSlot *slot;
-	int			position = 0;
+	int position = 0;
 
 	if (!OidIsValid(table))
 		PG_RETURN_VOID();
@@ -150,16 +148,17 @@ kin_refuse_change(PG_FUNCTION_ARGS)
 	TriggerData *data = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("kinesis._refuse_change() is a trigger function")));
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("records are immutable"),
-			 errdetail("%s was tried on table \"%s\" of a stream.",
-					   TRIGGER_FIRED_BY_INSERT(data->tg_event) ? "INSERT" :
-					   TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? "UPDATE" :
-					   TRIGGER_FIRED_BY_DELETE(data->tg_event) ? "DELETE" : "TRUNCATE",
-					   RelationGetRelationName(data->tg_relation)),
-			 errhint("Records enter through kinesis.put_record and put_records, and leave when their retention period is over.")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("kinesis._refuse_change() is a trigger function")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("records are immutable"),
+		 errdetail("%s was tried on table \"%s\" of a stream.",
+				   TRIGGER_FIRED_BY_INSERT(data->tg_event)   ? "INSERT"
+				   : TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? "UPDATE"
+				   : TRIGGER_FIRED_BY_DELETE(data->tg_event) ? "DELETE"
+															 : "TRUNCATE",
+				   RelationGetRelationName(data->tg_relation)),
+		 errhint(
+			 "Records enter through kinesis.put_record and put_records, and leave when their retention period is over.")));
 }

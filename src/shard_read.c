@@ -26,31 +26,31 @@ PG_FUNCTION_INFO_V1(kin_read_shard);
 void
 kin_read_begin(KinReadRequest *request, KinShardWalk *walk, Snapshot snapshot)
 {
-	KinStream  *stream;
-	KinShard   *shard;
-	char	   *shard_id;
-	int64		after = -1;
+	KinStream *stream;
+	KinShard *shard;
+	char *shard_id;
+	int64 after = -1;
 
 	if (request->nulls[0] || request->nulls[1])
-		ereport(ERROR,
-				(kin_errcode(KIN_VALIDATION),
-				 errmsg("1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
-						request->nulls[0] ? "streamName" : "shardId")));
+		ereport(
+			ERROR,
+			(kin_errcode(KIN_VALIDATION),
+			 errmsg(
+				 "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
+				 request->nulls[0] ? "streamName" : "shardId")));
 	stream = kin_stream_open(TextDatumGetCString(request->args[0]));
 	shard_id = TextDatumGetCString(request->args[1]);
 	kin_require_right(stream, GetUserId(), KIN_RIGHT_CONSUMER, "GetRecords");
 	shard = kin_shard_by_id(stream, shard_id);
 	if (shard == NULL)
 		ereport(ERROR,
-				(kin_errcode(KIN_RESOURCE_NOT_FOUND),
-				 errmsg("Shard %s in stream %s under account %s does not exist", shard_id, stream->name, kin_account())));
+				(kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Shard %s in stream %s under account %s does not exist",
+															 shard_id, stream->name, kin_account())));
 	if (!request->nulls[2])
 		after = DatumGetInt64(request->args[2]);
 	request->max_records = request->nulls[3] ? PG_INT64_MAX : DatumGetInt64(request->args[3]);
 	if (request->max_records < 0)
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("max_records must not be negative")));
+		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT), errmsg("max_records must not be negative")));
 	kin_walk_begin(walk, stream, shard, snapshot, after);
 }
 
@@ -62,11 +62,11 @@ kin_read_shard(PG_FUNCTION_ARGS)
 	KinReadRequest request;
 	KinShardWalk walk;
 	HeapTupleHeader stored;
-	int64		number;
-	int64		count = 0;
+	int64 number;
+	int64 count = 0;
 	HeapTupleHeaderData header;
-	char	   *buffer = NULL;
-	Size		size = 0;
+	char *buffer = NULL;
+	Size size = 0;
 
 	for (int i = 0; i < 4; i++)
 	{
@@ -82,7 +82,7 @@ kin_read_shard(PG_FUNCTION_ARGS)
 		struct varlena *data;
 		struct varlena *inline_data;
 		HeapTupleData tuple;
-		Size		room;
+		Size room;
 
 		kin_tuple_fields(stored, &key, &data);
 		inline_data = kin_inline_data(data);

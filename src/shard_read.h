@@ -8,9 +8,9 @@
 
 typedef struct KinReadRequest
 {
-	Datum		args[4];		/* stream_name, shard_id, after_sequence_number, max_records */
-	bool		nulls[4];
-	int64		max_records;	/* out */
+	Datum args[4]; /* stream_name, shard_id, after_sequence_number, max_records */
+	bool nulls[4];
+	int64 max_records; /* out */
 } KinReadRequest;
 
 /* Checks arguments and rights and begins the walk. */

@@ -38,20 +38,25 @@
 /* Columns of kinesis.record. */
 enum
 {
-	RECORD_NUMBER, RECORD_ARRIVAL, RECORD_KEY, RECORD_DATA, RECORD_ENCRYPTION, RECORD_COLUMNS
+	RECORD_NUMBER,
+	RECORD_ARRIVAL,
+	RECORD_KEY,
+	RECORD_DATA,
+	RECORD_ENCRYPTION,
+	RECORD_COLUMNS
 };
 
 typedef struct ShardScanState
 {
 	CustomScanState css;
-	List	   *args;			/* ExprState of read_shard's arguments */
-	Oid			function;
-	bool		needs_data;		/* somebody looks at the data column */
-	bool		begun;
+	List *args; /* ExprState of read_shard's arguments */
+	Oid function;
+	bool needs_data; /* somebody looks at the data column */
+	bool begun;
 	KinReadRequest request;
 	KinShardWalk walk;
-	int64		returned;
-	Datum		encryption_type;
+	int64 returned;
+	Datum encryption_type;
 } ShardScanState;
 
 static set_rel_pathlist_hook_type prev_set_rel_pathlist;
@@ -86,7 +91,7 @@ static const CustomExecMethods exec_methods = {
 static bool
 is_read_shard(FuncExpr *call)
 {
-	char	   *name;
+	char *name;
 
 	if (!call->funcretset || list_length(call->args) != 4)
 		return false;
@@ -101,11 +106,11 @@ is_read_shard(FuncExpr *call)
 static Bitmapset *
 used_columns(RelOptInfo *rel)
 {
-	Bitmapset  *columns = NULL;
-	ListCell   *lc;
+	Bitmapset *columns = NULL;
+	ListCell *lc;
 
 	pull_varattnos((Node *) rel->reltarget->exprs, rel->relid, &columns);
-	foreach(lc, rel->baserestrictinfo)
+	foreach (lc, rel->baserestrictinfo)
 		pull_varattnos((Node *) lfirst_node(RestrictInfo, lc)->clause, rel->relid, &columns);
 	return columns;
 }
@@ -113,7 +118,7 @@ used_columns(RelOptInfo *rel)
 static void
 offer_shard_scan(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
-	FuncExpr   *call;
+	FuncExpr *call;
 	CustomPath *path;
 
 	if (prev_set_rel_pathlist)
@@ -143,15 +148,15 @@ static Plan *
 plan_shard_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses, List *custom_plans)
 {
 	RangeTblEntry *rte = planner_rt_fetch(rel->relid, root);
-	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	FuncExpr *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
 	CustomScan *scan = makeNode(CustomScan);
-	TupleDesc	columns = lookup_rowtype_tupdesc(call->funcresulttype, -1);
+	TupleDesc columns = lookup_rowtype_tupdesc(call->funcresulttype, -1);
 
 	/* A scan of no table, whose rows are described by custom_scan_tlist. */
 	for (int i = 0; i < columns->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(columns, i);
-		Var		   *var = makeVar(rel->relid, i + 1, att->atttypid, att->atttypmod, att->attcollation, 0);
+		Var *var = makeVar(rel->relid, i + 1, att->atttypid, att->atttypmod, att->attcollation, 0);
 
 		scan->custom_scan_tlist = lappend(scan->custom_scan_tlist,
 										  makeTargetEntry((Expr *) var, i + 1, pstrdup(NameStr(att->attname)), false));
@@ -162,8 +167,9 @@ plan_shard_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlis
 	scan->scan.plan.qual = extract_actual_clauses(clauses, false);
 	scan->flags = path->flags;
 	scan->custom_exprs = copyObject(call->args);
-	scan->custom_private = list_make2_oid(call->funcid,
-										  bms_is_member(RECORD_DATA + 1 - FirstLowInvalidHeapAttributeNumber, used_columns(rel)));
+	scan->custom_private =
+		list_make2_oid(call->funcid,
+					   bms_is_member(RECORD_DATA + 1 - FirstLowInvalidHeapAttributeNumber, used_columns(rel)));
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
 }
@@ -188,7 +194,8 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->needs_data = lsecond_oid(scan->custom_private) != 0;
 	state->encryption_type = CStringGetTextDatum("NONE");
 	/* The function scan that we replace would have checked this. */
-	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY) && pg_proc_aclcheck(state->function, GetUserId(), ACL_EXECUTE) != ACLCHECK_OK)
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY) &&
+		pg_proc_aclcheck(state->function, GetUserId(), ACL_EXECUTE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(state->function));
 }
 
@@ -197,13 +204,13 @@ static void
 begin_walk(ShardScanState *state)
 {
 	MemoryContext old = MemoryContextSwitchTo(state->css.ss.ps.state->es_query_cxt);
-	ListCell   *lc;
-	int			i = 0;
+	ListCell *lc;
+	int i = 0;
 
-	foreach(lc, state->args)
+	foreach (lc, state->args)
 	{
-		state->request.args[i] = ExecEvalExpr((ExprState *) lfirst(lc), state->css.ss.ps.ps_ExprContext,
-											  &state->request.nulls[i]);
+		state->request.args[i] =
+			ExecEvalExpr((ExprState *) lfirst(lc), state->css.ss.ps.ps_ExprContext, &state->request.nulls[i]);
 		i++;
 	}
 	kin_read_begin(&state->request, &state->walk, state->css.ss.ps.state->es_snapshot);
@@ -220,7 +227,7 @@ next_record(ScanState *node)
 	HeapTupleHeader stored;
 	struct varlena *key;
 	struct varlena *data;
-	int64		number;
+	int64 number;
 
 	ExecClearTuple(slot);
 	if (!state->begun)

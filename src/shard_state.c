@@ -18,17 +18,17 @@
 
 typedef struct KinShardTable
 {
-	LWLock		table_lock;
-	int			slot_tranche;
-	int			used_slots;		/* slots below this one have been given out at least once */
-	int			next_victim;	/* where the search for an idle slot goes on */
+	LWLock table_lock;
+	int slot_tranche;
+	int used_slots;  /* slots below this one have been given out at least once */
+	int next_victim; /* where the search for an idle slot goes on */
 	pg_atomic_uint64 evictions;
 } KinShardTable;
 
 typedef struct KinShardEntry
 {
 	KinShardKey key;
-	int			slot;
+	int slot;
 } KinShardEntry;
 
 static KinShardTable *shard_table;
@@ -59,8 +59,8 @@ shard_state_request(void)
 static void
 shard_state_startup(void)
 {
-	bool		found;
-	HASHCTL		info = {0};
+	bool found;
+	HASHCTL info = {0};
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
@@ -109,10 +109,12 @@ void
 kin_check_loaded(void)
 {
 	if (shard_table == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("kinesis must be loaded via shared_preload_libraries"),
-				 errhint("Set shared_preload_libraries = 'kinesis' in postgresql.conf, beside what is there, and restart the server.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("kinesis must be loaded via shared_preload_libraries"),
+			 errhint(
+				 "Set shared_preload_libraries = 'kinesis' in postgresql.conf, beside what is there, and restart the server.")));
 }
 
 /* Readies a slot for a shard.  The caller holds both locks, or the slot was never used. */
@@ -128,7 +130,7 @@ assign_slot(KinShardSlot *slot, const KinShardKey *key)
 	slot->settled = 0;
 	slot->prepared_floor = -1;
 	slot->tail.file = InvalidOid;
-	slot->write_bytes = slot->write_records = slot->read_bytes = slot->read_calls = (KinBucket) {0};
+	slot->write_bytes = slot->write_records = slot->read_bytes = slot->read_calls = (KinBucket){0};
 }
 
 /* A slot nobody waits on, writes through or has locked; its lock is held on return.  -1: there is none. */
@@ -137,7 +139,7 @@ find_victim(void)
 {
 	for (int n = 0; n < kin_max_shards_setting; n++)
 	{
-		int			i = shard_table->next_victim;
+		int i = shard_table->next_victim;
 		KinShardSlot *slot = &shard_slots[i];
 
 		shard_table->next_victim = (i + 1) % kin_max_shards_setting;
@@ -155,7 +157,7 @@ KinShardSlot *
 kin_slot_peek(const KinShardKey *key)
 {
 	KinShardEntry *entry;
-	int			i;
+	int i;
 
 	LWLockAcquire(&shard_table->table_lock, LW_SHARED);
 	entry = hash_search(shard_hash, key, HASH_FIND, NULL);
@@ -169,8 +171,8 @@ kin_slot_find(const KinShardKey *key)
 {
 	KinShardSlot *slot = kin_slot_peek(key);
 	KinShardEntry *entry;
-	bool		found;
-	int			i;
+	bool found;
+	int i;
 
 	if (slot)
 		return slot;
@@ -194,10 +196,9 @@ kin_slot_find(const KinShardKey *key)
 		if (i < 0)
 		{
 			LWLockRelease(&shard_table->table_lock);
-			ereport(ERROR,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("all %d places for shards in shared memory are in use", kin_max_shards_setting),
-					 errhint("Raise kinesis.max_shards and restart the server.")));
+			ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+							errmsg("all %d places for shards in shared memory are in use", kin_max_shards_setting),
+							errhint("Raise kinesis.max_shards and restart the server.")));
 		}
 		hash_search(shard_hash, &shard_slots[i].key, HASH_REMOVE, NULL);
 		pg_atomic_fetch_add_u64(&shard_table->evictions, 1);
@@ -236,7 +237,7 @@ kin_slot_evictions(void)
 void
 kin_slot_settle(KinShardSlot *slot)
 {
-	int			older = 1 - slot->generation;
+	int older = 1 - slot->generation;
 
 	Assert(LWLockHeldByMeInMode(&slot->lock, LW_EXCLUSIVE));
 	if (pg_atomic_read_u32(&slot->writers[older]) != 0)
@@ -254,7 +255,7 @@ kin_slot_settle(KinShardSlot *slot)
 static int
 used_slots(void)
 {
-	int			n;
+	int n;
 
 	LWLockAcquire(&shard_table->table_lock, LW_SHARED);
 	n = shard_table->used_slots;
@@ -270,7 +271,8 @@ kin_slot_next_waiting(int64 stream_id, int *position)
 		KinShardSlot *slot = &shard_slots[(*position)++];
 
 		/* Looked at without the lock: a slot with waiters keeps its key. */
-		if (pg_atomic_read_u32(&slot->waiters) > 0 && slot->key.stream_id == stream_id && slot->key.database == MyDatabaseId)
+		if (pg_atomic_read_u32(&slot->waiters) > 0 && slot->key.stream_id == stream_id &&
+			slot->key.database == MyDatabaseId)
 			return slot;
 	}
 	return NULL;
@@ -280,7 +282,7 @@ kin_slot_next_waiting(int64 stream_id, int *position)
 void
 kin_slot_wake_database(void)
 {
-	int			n = used_slots();
+	int n = used_slots();
 
 	for (int i = 0; i < n; i++)
 		if (shard_slots[i].key.database == MyDatabaseId)

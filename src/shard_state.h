@@ -15,33 +15,33 @@
 /* A shard is known by database, stream and index; never by an OID that DDL may change. */
 typedef struct KinShardKey
 {
-	int64		stream_id;
-	Oid			database;
-	int32		shard_index;
+	int64 stream_id;
+	Oid database;
+	int32 shard_index;
 } KinShardKey;
 
 /* Tokens may be negative: one large record may take a bucket into debt. */
 typedef struct KinBucket
 {
-	double		tokens;
-	int64		filled_at;		/* microseconds of the system's own clock; 0 = never used, so full */
+	double tokens;
+	int64 filled_at; /* microseconds of the system's own clock; 0 = never used, so full */
 } KinBucket;
 
 /* Where the last append to a shard ended. */
 typedef struct KinTail
 {
-	Oid			file;			/* relfilenode of the slice; InvalidOid = look for the end */
-	BlockNumber block;			/* last page with records */
-	BlockNumber reserved_end;	/* pages behind it and before this one were set aside by us and never used */
+	Oid file;                 /* relfilenode of the slice; InvalidOid = look for the end */
+	BlockNumber block;        /* last page with records */
+	BlockNumber reserved_end; /* pages behind it and before this one were set aside by us and never used */
 } KinTail;
 
 typedef struct KinShardSlot
 {
-	LWLock		lock;			/* guards all but the condition variable and the atomics */
-	KinShardKey key;			/* changed only under both the table's lock and this one */
-	bool		used;
-	bool		loaded;			/* last_number and settled have been read from the heap */
-	int64		last_number;	/* greatest number ever given out */
+	LWLock lock;     /* guards all but the condition variable and the atomics */
+	KinShardKey key; /* changed only under both the table's lock and this one */
+	bool used;
+	bool loaded;       /* last_number and settled have been read from the heap */
+	int64 last_number; /* greatest number ever given out */
 
 	/*
 	 * Writers whose transaction is open, in two alternating generations.  A transaction joins the current one when it
@@ -49,19 +49,19 @@ typedef struct KinShardSlot
 	 * aborted), and the generations change places.  Readers use 'settled' to look for the first open record from there.
 	 */
 	pg_atomic_uint32 writers[2];
-	int			generation;
-	int64		boundary;
-	int64		settled;
-	int64		prepared_floor; /* settled when a writer was PREPAREd; -1 = none */
+	int generation;
+	int64 boundary;
+	int64 settled;
+	int64 prepared_floor; /* settled when a writer was PREPAREd; -1 = none */
 
-	KinTail		tail;
+	KinTail tail;
 
-	KinBucket	write_bytes;
-	KinBucket	write_records;
-	KinBucket	read_bytes;
-	KinBucket	read_calls;
+	KinBucket write_bytes;
+	KinBucket write_records;
+	KinBucket read_bytes;
+	KinBucket read_calls;
 
-	pg_atomic_uint32 waiters;	/* keeps the slot from being given to another shard */
+	pg_atomic_uint32 waiters;   /* keeps the slot from being given to another shard */
 	ConditionVariable readable; /* broadcast when a transaction that wrote to the shard has ended */
 } KinShardSlot;
 

@@ -20,7 +20,7 @@
 void
 kin_walk_begin(KinShardWalk *walk, KinStream *stream, KinShard *shard, Snapshot snapshot, int64 after)
 {
-	int			first = 0;
+	int first = 0;
 
 	kin_shard_read_slices(stream, shard, false);
 	walk->after = Max(after, kin_stream_horizon(stream) - 1);

@@ -10,13 +10,13 @@
 typedef struct KinShardWalk
 {
 	KinSliceScan scan;
-	KinSlice   *slices;			/* a copy: the stream may be read again meanwhile */
-	int			nslices;
-	int			current;		/* slice that scan reads; nslices at the end */
-	int64		after;
-	Snapshot	snapshot;
-	Relation	rel;			/* of the current slice, or NULL */
-	bool		blocked;		/* stopped at a record of an open transaction */
+	KinSlice *slices; /* a copy: the stream may be read again meanwhile */
+	int nslices;
+	int current; /* slice that scan reads; nslices at the end */
+	int64 after;
+	Snapshot snapshot;
+	Relation rel; /* of the current slice, or NULL */
+	bool blocked; /* stopped at a record of an open transaction */
 } KinShardWalk;
 
 /* Begins behind 'after', or at the retention horizon if that is later. */

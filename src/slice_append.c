@@ -37,14 +37,14 @@
 #define APPEND_BATCH 500
 
 /* The slices' toast_tuple_target, and what a longer row takes at most: header, key as long as keys get, toast pointer. */
-#define KIN_INLINE_MAX 8160
+#define KIN_INLINE_MAX         8160
 #define STORED_ROW_TOASTED_MAX (SizeofHeapTupleHeader + 2 * MAXIMUM_ALIGNOF + 256 * MAX_MULTIBYTE_CHAR_LEN + 64)
 
 /* The least that heap_multi_insert() asks of a slot: here is your heap tuple.  A real slot per record costs more than md5. */
 typedef struct TupleHolder
 {
 	TupleTableSlot slot;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 } TupleHolder;
 
 static void
@@ -64,16 +64,16 @@ static const TupleTableSlotOps holder_ops = {
 	.get_heap_tuple = holder_tuple,
 };
 
-static const TupleTableSlot holder_slot = {.type = T_TupleTableSlot,.tts_ops = &holder_ops};
+static const TupleTableSlot holder_slot = {.type = T_TupleTableSlot, .tts_ops = &holder_ops};
 
 /* What is known of the page that rows are appended to.  It stays pinned: see aim_at(). */
 typedef struct Tail
 {
 	BlockNumber nblocks;
-	BlockNumber block;			/* InvalidBlockNumber while the heap has no page with records */
-	BlockNumber reserved_end;	/* pages between block and this one need not be read: we know that they are zero */
-	Buffer		pin;
-	Size		free;
+	BlockNumber block;        /* InvalidBlockNumber while the heap has no page with records */
+	BlockNumber reserved_end; /* pages between block and this one need not be read: we know that they are zero */
+	Buffer pin;
+	Size free;
 } Tail;
 
 static void
@@ -92,7 +92,7 @@ let_go(Tail *tail)
 static void
 aim_at(Relation rel, Tail *tail, BlockNumber block)
 {
-	Page		page;
+	Page page;
 
 	let_go(tail);
 	if (tail->block != InvalidBlockNumber && block > tail->block && block < tail->reserved_end)
@@ -134,8 +134,8 @@ find_tail(Relation rel, Tail *tail)
 
 	while (block-- > 0)
 	{
-		Buffer		buffer = ReadBuffer(rel, block);
-		bool		is_new;
+		Buffer buffer = ReadBuffer(rel, block);
+		bool is_new;
 
 		LockBuffer(buffer, BUFFER_LOCK_SHARE);
 		is_new = PageIsNew(BufferGetPage(buffer));
@@ -158,7 +158,7 @@ next_page(Relation rel, Tail *tail)
 
 	if (next >= tail->nblocks)
 	{
-		bool		reserved;
+		bool reserved;
 
 		tail->nblocks = kin_extend_heap_many(rel, tail->nblocks, &reserved);
 		tail->reserved_end = reserved ? tail->nblocks : 0;
@@ -207,9 +207,9 @@ fill_page(Relation rel, Tail *tail, HeapTuple *tuples, int n, CommandId cid, int
 void
 kin_append_tuples(Relation rel, HeapTuple *tuples, int n, int options, KinTail *known)
 {
-	CommandId	cid = GetCurrentCommandId(true);
-	Tail		tail = {.nblocks = RelationGetNumberOfBlocks(rel),.block = InvalidBlockNumber,.pin = InvalidBuffer};
-	int			done = 0;
+	CommandId cid = GetCurrentCommandId(true);
+	Tail tail = {.nblocks = RelationGetNumberOfBlocks(rel), .block = InvalidBlockNumber, .pin = InvalidBuffer};
+	int done = 0;
 
 	Assert(n <= APPEND_BATCH);
 	if (known->file == rel->rd_node.relNode && known->block < tail.nblocks)
@@ -219,10 +219,10 @@ kin_append_tuples(Relation rel, HeapTuple *tuples, int n, int options, KinTail *
 	}
 	else
 		find_tail(rel, &tail);
-	known->file = InvalidOid;	/* until it is known again: an error may come */
+	known->file = InvalidOid; /* until it is known again: an error may come */
 	while (done < n)
 	{
-		int			fit = 0;
+		int fit = 0;
 
 		while (done + fit < n && room_of(tuples[done + fit]) <= tail.free)
 		{
@@ -250,14 +250,14 @@ kin_append_tuples(Relation rel, HeapTuple *tuples, int n, int options, KinTail *
 static int64
 stored_tail(KinStream *stream, KinShard *shard, int64 *floor)
 {
-	int64		tail = Max(shard->starting_number, shard->ending_number);
+	int64 tail = Max(shard->starting_number, shard->ending_number);
 
 	kin_shard_read_slices(stream, shard, true);
 	*floor = shard->nslices > 1 ? shard->slices[0].lower - 1 : tail;
 	for (int i = shard->nslices - 1; i >= 0; i--)
 	{
-		Relation	rel = try_relation_open(shard->slices[i].relid, AccessShareLock);
-		int64		last;
+		Relation rel = try_relation_open(shard->slices[i].relid, AccessShareLock);
+		int64 last;
 
 		if (rel == NULL)
 			continue;
@@ -282,9 +282,9 @@ kin_shard_lock(KinStream *stream, KinShard *shard)
 		elog(ERROR, "the last number of a shard can't be known during recovery");
 	for (;;)
 	{
-		uint64		evictions;
-		int64		tail;
-		int64		floor;
+		uint64 evictions;
+		int64 tail;
+		int64 floor;
 
 		if (shard->slot == NULL)
 			shard->slot = kin_slot_find(&shard->key);
@@ -327,7 +327,7 @@ kin_shard_lock(KinStream *stream, KinShard *shard)
 static int64
 likely_number(KinShard *shard, int64 now_ms)
 {
-	int64		now = kin_number_of_ms(now_ms);
+	int64 now = kin_number_of_ms(now_ms);
 	KinShardSlot *slot = shard->slot;
 
 	if (slot && slot->loaded && memcmp(&slot->key, &shard->key, sizeof(shard->key)) == 0)
@@ -338,8 +338,8 @@ likely_number(KinShard *shard, int64 now_ms)
 bool
 kin_append_prepare(KinStream *stream, KinShard *shard)
 {
-	KinSlice   *slice;
-	int64		number = Max(likely_number(shard, kin_now_ms()), shard->starting_number + 1);
+	KinSlice *slice;
+	int64 number = Max(likely_number(shard, kin_now_ms()), shard->starting_number + 1);
 
 	kin_shard_read_slices(stream, shard, false);
 	slice = kin_slice_for_number(shard, number);
@@ -360,8 +360,8 @@ kin_append_prepare(KinStream *stream, KinShard *shard)
 static int
 throttle(KinStream *stream, KinShardSlot *slot, KinNewRecord **records, int n, KinAppendMode mode)
 {
-	int64		now;
-	int			passed = 0;
+	int64 now;
+	int passed = 0;
 
 	if (stream->write_bytes_rate < 0 && stream->write_records_rate < 0)
 		return n;
@@ -370,7 +370,7 @@ throttle(KinStream *stream, KinShardSlot *slot, KinNewRecord **records, int n, K
 	kin_bucket_refill(&slot->write_records, stream->write_records_rate, now);
 	if (mode == KIN_APPEND_ALL)
 	{
-		int64		size = 0;
+		int64 size = 0;
 
 		for (int i = 0; i < n; i++)
 			size += records[i]->size;
@@ -384,7 +384,7 @@ throttle(KinStream *stream, KinShardSlot *slot, KinNewRecord **records, int n, K
 	for (int i = 0; i < n; i++)
 	{
 		records[i]->throttled = !kin_bucket_allows(&slot->write_bytes, stream->write_bytes_rate, records[i]->size) ||
-			!kin_bucket_allows(&slot->write_records, stream->write_records_rate, 1);
+								!kin_bucket_allows(&slot->write_records, stream->write_records_rate, 1);
 		if (records[i]->throttled)
 			continue;
 		kin_bucket_take(&slot->write_bytes, stream->write_bytes_rate, records[i]->size);
@@ -398,19 +398,20 @@ throttle(KinStream *stream, KinShardSlot *slot, KinNewRecord **records, int n, K
 static Relation
 open_for_append(KinShard *shard, KinSlice *slice)
 {
-	Relation	rel = try_relation_open(slice->relid, slice->lower == shard->locked_slice ? NoLock : RowExclusiveLock);
+	Relation rel = try_relation_open(slice->relid, slice->lower == shard->locked_slice ? NoLock : RowExclusiveLock);
 
 	/* The flag stays until the next VACUUM; the list tells. */
 	if (rel && rel->rd_rel->relhasindex && RelationGetIndexList(rel) != NIL)
 	{
-		char	   *name = pstrdup(RelationGetRelationName(rel));
+		char *name = pstrdup(RelationGetRelationName(rel));
 
 		relation_close(rel, NoLock);
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("slice \"%s\" of a stream has an index", name),
-				 errdetail("Records are appended without going through the executor, so the index would miss them."),
-				 errhint("Drop the index from the stream's table. To search records by content, copy them into a table of your own.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("slice \"%s\" of a stream has an index", name),
+			 errdetail("Records are appended without going through the executor, so the index would miss them."),
+			 errhint(
+				 "Drop the index from the stream's table. To search records by content, copy them into a table of your own.")));
 	}
 	return rel;
 }
@@ -418,20 +419,20 @@ open_for_append(KinShard *shard, KinSlice *slice)
 bool
 kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, KinAppendMode mode, int64 minimum)
 {
-	HeapTuple	tuples[APPEND_BATCH];
+	HeapTuple tuples[APPEND_BATCH];
 	KinShardSlot *slot;
-	Relation	rel = NULL;
-	int64		opened = -1;	/* lower bound of the slice in rel */
-	int64		base;
-	int64		now_ms = kin_now_ms();
-	int			passed;
+	Relation rel = NULL;
+	int64 opened = -1; /* lower bound of the slice in rel */
+	int64 base;
+	int64 now_ms = kin_now_ms();
+	int passed;
 
 	Assert(n > 0 && n <= APPEND_BATCH);
-	(void) GetCurrentTransactionId();	/* taken before the lock: it may have to extend pg_xact */
+	(void) GetCurrentTransactionId(); /* taken before the lock: it may have to extend pg_xact */
 	kin_reserve_writer();
 	for (;;)
 	{
-		KinSlice   *slice;
+		KinSlice *slice;
 
 		CHECK_FOR_INTERRUPTS();
 		if (rel == NULL)
@@ -457,9 +458,8 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 			relation_close(rel, NoLock);
 		rel = NULL;
 		if (base > PG_INT64_MAX - n)
-			ereport(ERROR,
-					(kin_errcode(KIN_INTERNAL_FAILURE),
-					 errmsg("shard %s has no sequence numbers left", kin_shard_id(shard->index))));
+			ereport(ERROR, (kin_errcode(KIN_INTERNAL_FAILURE),
+							errmsg("shard %s has no sequence numbers left", kin_shard_id(shard->index))));
 		if (slice == NULL)
 		{
 			kin_slice_make(stream, shard, base);
@@ -476,7 +476,7 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 	passed = throttle(stream, slot, records, n, mode);
 	if (passed > 0)
 	{
-		int			k = 0;
+		int k = 0;
 
 		kin_join_writers(slot);
 		for (int i = 0; i < n; i++)

@@ -12,16 +12,16 @@
 typedef struct KinNewRecord
 {
 	HeapTupleData tuple;
-	int64		size;			/* of data and partition key, as the throttle counts them */
-	int64		number;			/* out */
-	bool		throttled;		/* out */
-	KinShard   *shard;			/* where it goes */
+	int64 size;      /* of data and partition key, as the throttle counts them */
+	int64 number;    /* out */
+	bool throttled;  /* out */
+	KinShard *shard; /* where it goes */
 } KinNewRecord;
 
 typedef enum KinAppendMode
 {
-	KIN_APPEND_PARTIAL,			/* throttled records are marked and left out */
-	KIN_APPEND_ALL				/* a throttled record raises; nothing is written */
+	KIN_APPEND_PARTIAL, /* throttled records are marked and left out */
+	KIN_APPEND_ALL      /* a throttled record raises; nothing is written */
 } KinAppendMode;
 
 /*
@@ -34,7 +34,8 @@ extern bool kin_append_prepare(KinStream *stream, KinShard *shard);
  * Numbers and stores the records, all of one shard, in their order.  Numbers are greater than 'minimum'.  In mode
  * KIN_APPEND_ALL, false means that the shard's limits refuse them.
  */
-extern bool kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, KinAppendMode mode, int64 minimum);
+extern bool kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, KinAppendMode mode,
+					   int64 minimum);
 
 /* Locks the shard's slot with its last number known; unlock by kin_slot_unlock(). */
 extern KinShardSlot *kin_shard_lock(KinStream *stream, KinShard *shard);

@@ -40,8 +40,8 @@ PG_FUNCTION_INFO_V1(kin_sort_slice);
 static void
 report(ReturnSetInfo *rsinfo, int *faults, char *fault)
 {
-	Datum		values[1] = {CStringGetTextDatum(fault)};
-	bool		nulls[1] = {false};
+	Datum values[1] = {CStringGetTextDatum(fault)};
+	bool nulls[1] = {false};
 
 	if ((*faults)++ < FAULTS_MAX)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -55,13 +55,13 @@ check_places(Relation rel, int32 shard, int64 lower, int64 upper, ReturnSetInfo 
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 	BufferAccessStrategy strategy = GetAccessStrategy(BAS_BULKREAD);
-	int64		previous = -1;
-	int			faults = 0;
+	int64 previous = -1;
+	int faults = 0;
 
 	for (BlockNumber block = 0; block < nblocks; block++)
 	{
-		Buffer		buffer;
-		Page		page;
+		Buffer buffer;
+		Page page;
 		OffsetNumber max;
 
 		CHECK_FOR_INTERRUPTS();
@@ -71,10 +71,10 @@ check_places(Relation rel, int32 shard, int64 lower, int64 upper, ReturnSetInfo 
 		max = PageIsNew(page) ? 0 : PageGetMaxOffsetNumber(page);
 		for (OffsetNumber off = FirstOffsetNumber; off <= max; off++)
 		{
-			ItemId		item = PageGetItemId(page, off);
+			ItemId item = PageGetItemId(page, off);
 			HeapTupleHeader tuple;
-			int64		number;
-			int32		stored_shard;
+			int64 number;
+			int32 stored_shard;
 
 			if (!ItemIdIsNormal(item))
 				continue;
@@ -82,23 +82,26 @@ check_places(Relation rel, int32 shard, int64 lower, int64 upper, ReturnSetInfo 
 			number = kin_tuple_number(tuple);
 			memcpy(&stored_shard, (char *) tuple + tuple->t_hoff + sizeof(number), sizeof(stored_shard));
 			if (number == previous)
-				report(rsinfo, &faults, psprintf("sequence number %lld is there twice, at (%u,%u)",
-												 (long long) number, block, off));
+				report(rsinfo, &faults,
+					   psprintf("sequence number %lld is there twice, at (%u,%u)", (long long) number, block, off));
 			else if (number < previous)
-				report(rsinfo, &faults, psprintf("sequence number %lld at (%u,%u) comes after %lld",
-												 (long long) number, block, off, (long long) previous));
+				report(rsinfo, &faults,
+					   psprintf("sequence number %lld at (%u,%u) comes after %lld", (long long) number, block, off,
+								(long long) previous));
 			if (number < lower || number >= upper)
-				report(rsinfo, &faults, psprintf("sequence number %lld at (%u,%u) is outside [%lld, %lld)",
-												 (long long) number, block, off, (long long) lower, (long long) upper));
+				report(rsinfo, &faults,
+					   psprintf("sequence number %lld at (%u,%u) is outside [%lld, %lld)", (long long) number, block,
+								off, (long long) lower, (long long) upper));
 			if (stored_shard != shard)
-				report(rsinfo, &faults, psprintf("record at (%u,%u) says that it is of shard %d, not %d",
-												 block, off, stored_shard, shard));
+				report(rsinfo, &faults,
+					   psprintf("record at (%u,%u) says that it is of shard %d, not %d", block, off, stored_shard,
+								shard));
 			previous = number;
 		}
 		UnlockReleaseBuffer(buffer);
 	}
 	if (faults > FAULTS_MAX)
-		report(rsinfo, &(int) {0}, psprintf("%d more faults in this slice", faults - FAULTS_MAX));
+		report(rsinfo, &(int){0}, psprintf("%d more faults in this slice", faults - FAULTS_MAX));
 	FreeAccessStrategy(strategy);
 }
 
@@ -106,7 +109,7 @@ check_places(Relation rel, int32 shard, int64 lower, int64 upper, ReturnSetInfo 
 Datum
 kin_check_slice(PG_FUNCTION_ARGS)
 {
-	Relation	rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
+	Relation rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	check_places(rel, PG_GETARG_INT32(1), PG_GETARG_INT64(2), PG_GETARG_INT64(3), (ReturnSetInfo *) fcinfo->resultinfo);
@@ -120,13 +123,13 @@ in_order(Relation rel)
 {
 	TableScanDesc scan = table_beginscan_strat(rel, GetActiveSnapshot(), 0, NULL, true, false);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	int64		previous = -1;
-	bool		ordered = true;
+	int64 previous = -1;
+	bool ordered = true;
 
 	while (ordered && table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		bool		isnull;
-		int64		number = DatumGetInt64(slot_getattr(slot, KIN_ATT_SEQUENCE_NUMBER, &isnull));
+		bool isnull;
+		int64 number = DatumGetInt64(slot_getattr(slot, KIN_ATT_SEQUENCE_NUMBER, &isnull));
 
 		CHECK_FOR_INTERRUPTS();
 		ordered = number > previous;
@@ -141,23 +144,23 @@ in_order(Relation rel)
 static int64
 rewrite_in_order(Relation rel)
 {
-	AttrNumber	key = KIN_ATT_SEQUENCE_NUMBER;
-	Oid			less = Int8LessOperator;
-	Oid			collation = InvalidOid;
-	bool		nulls_first = false;
+	AttrNumber key = KIN_ATT_SEQUENCE_NUMBER;
+	Oid less = Int8LessOperator;
+	Oid collation = InvalidOid;
+	bool nulls_first = false;
 	Tuplesortstate *sort = tuplesort_begin_heap(RelationGetDescr(rel), 1, &key, &less, &collation, &nulls_first,
 												maintenance_work_mem, NULL, TUPLESORT_NONE);
 	TableScanDesc scan = table_beginscan_strat(rel, GetActiveSnapshot(), 0, NULL, true, false);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TupleTableSlot *sorted;
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "kinesis sort", ALLOCSET_DEFAULT_SIZES);
-	KinTail		tail = {.file = InvalidOid};
-	int64		n = 0;
+	KinTail tail = {.file = InvalidOid};
+	int64 n = 0;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		MemoryContext old = MemoryContextSwitchTo(row);
-		HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
 		TupleTableSlot *flat = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 
 		CHECK_FOR_INTERRUPTS();
@@ -176,11 +179,11 @@ rewrite_in_order(Relation rel)
 	RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
 	if (OidIsValid(rel->rd_rel->reltoastrelid))
 	{
-		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessExclusiveLock);
+		Relation toast = table_open(rel->rd_rel->reltoastrelid, AccessExclusiveLock);
 
 		RelationSetNewRelfilenode(toast, toast->rd_rel->relpersistence);
 		table_close(toast, NoLock);
-		reindex_relation(rel->rd_rel->reltoastrelid, 0, &(ReindexParams) {0});
+		reindex_relation(rel->rd_rel->reltoastrelid, 0, &(ReindexParams){0});
 	}
 	CommandCounterIncrement();
 
@@ -188,7 +191,7 @@ rewrite_in_order(Relation rel)
 	while (tuplesort_gettupleslot(sort, true, false, sorted, NULL))
 	{
 		MemoryContext old = MemoryContextSwitchTo(row);
-		HeapTuple	tuple = ExecCopySlotHeapTuple(sorted);
+		HeapTuple tuple = ExecCopySlotHeapTuple(sorted);
 
 		CHECK_FOR_INTERRUPTS();
 		/* Frozen, so that a reader whose snapshot is older than the repair sees them, as it saw the old file's. */
@@ -207,8 +210,8 @@ rewrite_in_order(Relation rel)
 Datum
 kin_sort_slice(PG_FUNCTION_ARGS)
 {
-	Relation	rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
-	int64		moved = 0;
+	Relation rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
+	int64 moved = 0;
 
 	if (!in_order(rel))
 	{

@@ -31,11 +31,11 @@
 
 typedef struct MakeRequest
 {
-	Oid			database;
-	int32		shard_index;
-	int64		stream_id;
-	int64		number;
-	double		clock_offset;
+	Oid database;
+	int32 shard_index;
+	int64 stream_id;
+	int64 number;
+	double clock_offset;
 } MakeRequest;
 
 StaticAssertDecl(sizeof(MakeRequest) <= BGW_EXTRALEN, "request must fit into the worker's extra data");
@@ -45,7 +45,7 @@ PGDLLEXPORT void kin_slice_maker_main(Datum arg);
 static void
 make_slices(int64 stream_id, int32 shard_index, int64 number)
 {
-	const Oid	types[3] = {INT8OID, INT4OID, INT8OID};
+	const Oid types[3] = {INT8OID, INT4OID, INT8OID};
 	const Datum values[3] = {Int64GetDatum(stream_id), Int32GetDatum(shard_index), Int64GetDatum(number)};
 
 	kin_run_sql("_make_slices", 3, types, values);
@@ -56,7 +56,7 @@ void
 kin_slice_maker_main(Datum arg)
 {
 	MakeRequest request;
-	char		offset[64];
+	char offset[64];
 
 	memcpy(&request, MyBgworkerEntry->bgw_extra, sizeof(request));
 	pqsignal(SIGTERM, die);
@@ -99,8 +99,7 @@ run_worker(const MakeRequest *request)
 		return false;
 	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
 		ereport(FATAL,
-				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 errmsg("the postmaster died while kinesis waited for a slice")));
+				(errcode(ERRCODE_ADMIN_SHUTDOWN), errmsg("the postmaster died while kinesis waited for a slice")));
 	return true;
 }
 
@@ -126,9 +125,8 @@ kin_slice_make(KinStream *stream, KinShard *shard, int64 number)
 	AcceptInvalidationMessages();
 	kin_shard_read_slices(stream, shard, true);
 	if (kin_slice_for_number(shard, number) == NULL && kin_stream_is_current(stream))
-		ereport(ERROR,
-				(kin_errcode(KIN_INTERNAL_FAILURE),
-				 errmsg("could not make a slice of shard %s in stream %s for sequence number %lld",
-						kin_shard_id(shard->index), stream->name, (long long) number),
-				 errhint("kinesis.check_stream tells what is wrong with the stream.")));
+		ereport(ERROR, (kin_errcode(KIN_INTERNAL_FAILURE),
+						errmsg("could not make a slice of shard %s in stream %s for sequence number %lld",
+							   kin_shard_id(shard->index), stream->name, (long long) number),
+						errhint("kinesis.check_stream tells what is wrong with the stream.")));
 }

@@ -31,7 +31,9 @@
 
 typedef enum RecordState
 {
-	RECORD_VISIBLE, RECORD_LOST, RECORD_OPEN
+	RECORD_VISIBLE,
+	RECORD_LOST,
+	RECORD_OPEN
 } RecordState;
 
 /* What the snapshot says of another transaction that has written records. */
@@ -102,8 +104,8 @@ record_state(KinSliceScan *scan, HeapTupleHeader tuple, ItemPointerData *self)
 static int
 compare_items(const void *a, const void *b)
 {
-	int64		x = ((const KinItem *) a)->number;
-	int64		y = ((const KinItem *) b)->number;
+	int64 x = ((const KinItem *) a)->number;
+	int64 y = ((const KinItem *) b)->number;
 
 	return x < y ? -1 : x > y;
 }
@@ -115,16 +117,16 @@ static int
 gather_items(Page page, int64 after, KinItem *items)
 {
 	OffsetNumber max;
-	int			n = 0;
-	bool		sorted = true;
+	int n = 0;
+	bool sorted = true;
 
 	if (PageIsNew(page))
 		return 0;
 	max = PageGetMaxOffsetNumber(page);
 	for (OffsetNumber off = FirstOffsetNumber; off <= max; off++)
 	{
-		ItemId		item = PageGetItemId(page, off);
-		int64		number;
+		ItemId item = PageGetItemId(page, off);
+		int64 number;
 
 		if (!ItemIdIsNormal(item))
 			continue;
@@ -145,9 +147,9 @@ gather_items(Page page, int64 after, KinItem *items)
 static void
 read_page(KinSliceScan *scan, BlockNumber block)
 {
-	Page		page;
-	int			n;
-	int			kept = 0;
+	Page page;
+	int n;
+	int kept = 0;
 
 	if (BufferIsValid(scan->buffer))
 		ReleaseBuffer(scan->buffer);
@@ -177,7 +179,7 @@ read_page(KinSliceScan *scan, BlockNumber block)
 				/* SERIALIZABLE: we depend on this writer not having committed before us. */
 				if (IsolationIsSerializable())
 				{
-					HeapTupleData whole = {.t_data = tuple,.t_self = self,.t_tableOid = RelationGetRelid(scan->rel)};
+					HeapTupleData whole = {.t_data = tuple, .t_self = self, .t_tableOid = RelationGetRelid(scan->rel)};
 
 					HeapCheckForSerializableConflictOut(false, scan->rel, &whole, scan->buffer, scan->snapshot);
 				}
@@ -196,9 +198,9 @@ read_page(KinSliceScan *scan, BlockNumber block)
 static bool
 page_first_number(Relation rel, BlockNumber block, int64 *number)
 {
-	Buffer		buffer;
-	Page		page;
-	bool		found = false;
+	Buffer buffer;
+	Page page;
+	bool found = false;
 
 	CHECK_FOR_INTERRUPTS();
 	buffer = ReadBuffer(rel, block);
@@ -210,8 +212,8 @@ page_first_number(Relation rel, BlockNumber block, int64 *number)
 
 		for (OffsetNumber off = FirstOffsetNumber; off <= max; off++)
 		{
-			ItemId		item = PageGetItemId(page, off);
-			int64		n;
+			ItemId item = PageGetItemId(page, off);
+			int64 n;
 
 			if (!ItemIdIsNormal(item))
 				continue;
@@ -232,14 +234,14 @@ page_first_number(Relation rel, BlockNumber block, int64 *number)
 static BlockNumber
 find_block(Relation rel, BlockNumber nblocks, int64 after)
 {
-	BlockNumber lo = 0;			/* may hold it */
-	BlockNumber hi = nblocks;	/* this and all later begin behind it */
+	BlockNumber lo = 0;       /* may hold it */
+	BlockNumber hi = nblocks; /* this and all later begin behind it */
 
 	while (hi - lo > 1)
 	{
 		BlockNumber mid = lo + (hi - lo) / 2;
 		BlockNumber probe = mid;
-		int64		number = 0;
+		int64 number = 0;
 
 		while (probe < hi && !page_first_number(rel, probe, &number))
 			probe++;
@@ -275,8 +277,8 @@ kin_slice_scan_begin(KinSliceScan *scan, Relation rel, Snapshot snapshot, int64 
 HeapTupleHeader
 kin_slice_scan_next(KinSliceScan *scan, int64 *number)
 {
-	Page		page;
-	KinItem    *item;
+	Page page;
+	KinItem *item;
 
 	while (scan->next >= scan->nitems)
 	{
@@ -303,12 +305,12 @@ int64
 kin_slice_tail(Relation rel)
 {
 	BlockNumber block = RelationGetNumberOfBlocks(rel);
-	KinItem		items[MaxHeapTuplesPerPage];
+	KinItem items[MaxHeapTuplesPerPage];
 
 	while (block-- > 0)
 	{
-		Buffer		buffer;
-		int			n;
+		Buffer buffer;
+		int n;
 
 		CHECK_FOR_INTERRUPTS();
 		buffer = ReadBuffer(rel, block);
@@ -325,8 +327,8 @@ kin_slice_tail(Relation rel)
 void
 kin_tuple_fields(HeapTupleHeader tuple, struct varlena **key, struct varlena **data)
 {
-	char	   *base = (char *) tuple + tuple->t_hoff;
-	Size		off = sizeof(int64) + sizeof(int32);
+	char *base = (char *) tuple + tuple->t_hoff;
+	Size off = sizeof(int64) + sizeof(int32);
 
 	off = att_align_pointer(off, TYPALIGN_INT, -1, base + off);
 	*key = (struct varlena *) (base + off);

@@ -12,29 +12,33 @@
 /* Attributes of kinesis.stored_record. */
 enum
 {
-	KIN_ATT_SEQUENCE_NUMBER = 1, KIN_ATT_SHARD, KIN_ATT_PARTITION_KEY, KIN_ATT_DATA, KIN_STORED_COLUMNS = KIN_ATT_DATA
+	KIN_ATT_SEQUENCE_NUMBER = 1,
+	KIN_ATT_SHARD,
+	KIN_ATT_PARTITION_KEY,
+	KIN_ATT_DATA,
+	KIN_STORED_COLUMNS = KIN_ATT_DATA
 };
 
 typedef struct KinItem
 {
-	int64		number;
+	int64 number;
 	OffsetNumber offset;
 } KinItem;
 
 typedef struct KinSliceScan
 {
-	Relation	rel;
-	Snapshot	snapshot;
-	int64		after;			/* records with greater numbers are wanted */
-	BlockNumber block;			/* of the page in 'buffer' */
-	BlockNumber nblocks;		/* when the scan began: what comes later is not in the snapshot either */
-	Buffer		buffer;			/* pinned page, or InvalidBuffer */
-	int			nitems;			/* visible records of the page, in number order */
-	int			next;
-	bool		blocked;		/* stopped at a record whose transaction is open for the snapshot */
-	TransactionId last_xid;		/* last transaction looked up, and what became of it */
-	int			last_state;
-	KinItem		items[MaxHeapTuplesPerPage];
+	Relation rel;
+	Snapshot snapshot;
+	int64 after;         /* records with greater numbers are wanted */
+	BlockNumber block;   /* of the page in 'buffer' */
+	BlockNumber nblocks; /* when the scan began: what comes later is not in the snapshot either */
+	Buffer buffer;       /* pinned page, or InvalidBuffer */
+	int nitems;          /* visible records of the page, in number order */
+	int next;
+	bool blocked;           /* stopped at a record whose transaction is open for the snapshot */
+	TransactionId last_xid; /* last transaction looked up, and what became of it */
+	int last_state;
+	KinItem items[MaxHeapTuplesPerPage];
 } KinSliceScan;
 
 /* Begins a walk behind 'after'; the relation stays open and locked by the caller until the end. */
@@ -51,7 +55,7 @@ extern int64 kin_slice_tail(Relation rel);
 static inline int64
 kin_tuple_number(HeapTupleHeader tuple)
 {
-	int64		number;
+	int64 number;
 
 	memcpy(&number, (char *) tuple + tuple->t_hoff, sizeof(number));
 	return number;

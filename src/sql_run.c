@@ -29,12 +29,12 @@
 Oid
 kin_extension_owner(void)
 {
-	Oid			extension = get_extension_oid("kinesis", false);
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Oid extension = get_extension_oid("kinesis", false);
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			owner;
+	HeapTuple tuple;
+	Oid owner;
 
 	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(extension));
 	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
@@ -50,20 +50,21 @@ kin_extension_owner(void)
 Datum
 kin_run_sql(const char *function, int nargs, const Oid *types, const Datum *values)
 {
-	List	   *name = list_make2(makeString("kinesis"), makeString(pstrdup(function)));
-	Oid			funcid = LookupFuncName(name, nargs, types, false);
-	FmgrInfo	flinfo;
+	List *name = list_make2(makeString("kinesis"), makeString(pstrdup(function)));
+	Oid funcid = LookupFuncName(name, nargs, types, false);
+	FmgrInfo flinfo;
 	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
-	Oid			user;
-	int			context;
-	int			nest;
-	Datum		result;
+	Oid user;
+	int context;
+	int nest;
+	Datum result;
 
 	/* An error on the way restores user and settings, as the (sub)transaction ends. */
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(kin_extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
 	nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 
 	fmgr_info(funcid, &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, nargs, InvalidOid, NULL, NULL);

@@ -4,7 +4,7 @@
 #ifndef KIN_SQL_RUN_H
 #define KIN_SQL_RUN_H
 
-extern Oid	kin_extension_owner(void);
+extern Oid kin_extension_owner(void);
 
 /*
  * Calls kinesis.<function>(arguments) as the owner, with search_path = pg_catalog, pg_temp.  The function must return a

@@ -34,24 +34,49 @@
 /* Columns of kinesis.stream, kinesis.shard and kinesis.slice, in the order of the install script. */
 enum
 {
-	STREAM_ID = 1, STREAM_NAME, STREAM_STATUS, STREAM_MODE, STREAM_CREATED, STREAM_RETENTION, STREAM_MAX_RECORD,
-	STREAM_WRITE_BYTES, STREAM_WRITE_RECORDS, STREAM_READ_BYTES, STREAM_READ_CALLS, STREAM_NEXT_SHARD, STREAM_TABLE,
-	STREAM_HOME, STREAM_TRIMMED, STREAM_COLUMNS = STREAM_TRIMMED
+	STREAM_ID = 1,
+	STREAM_NAME,
+	STREAM_STATUS,
+	STREAM_MODE,
+	STREAM_CREATED,
+	STREAM_RETENTION,
+	STREAM_MAX_RECORD,
+	STREAM_WRITE_BYTES,
+	STREAM_WRITE_RECORDS,
+	STREAM_READ_BYTES,
+	STREAM_READ_CALLS,
+	STREAM_NEXT_SHARD,
+	STREAM_TABLE,
+	STREAM_HOME,
+	STREAM_TRIMMED,
+	STREAM_COLUMNS = STREAM_TRIMMED
 };
 enum
 {
-	SHARD_STREAM = 1, SHARD_INDEX, SHARD_PARENT, SHARD_ADJACENT, SHARD_LO, SHARD_HI, SHARD_START, SHARD_END,
-	SHARD_CREATED, SHARD_CLOSED, SHARD_COLUMNS = SHARD_CLOSED
+	SHARD_STREAM = 1,
+	SHARD_INDEX,
+	SHARD_PARENT,
+	SHARD_ADJACENT,
+	SHARD_LO,
+	SHARD_HI,
+	SHARD_START,
+	SHARD_END,
+	SHARD_CREATED,
+	SHARD_CLOSED,
+	SHARD_COLUMNS = SHARD_CLOSED
 };
 enum
 {
-	SLICE_STREAM = 1, SLICE_SHARD, SLICE_LOWER, SLICE_UPPER
+	SLICE_STREAM = 1,
+	SLICE_SHARD,
+	SLICE_LOWER,
+	SLICE_UPPER
 };
 
 typedef struct StreamEntry
 {
-	char		name[KIN_STREAM_NAME_MAX + 1];
-	KinStream  *stream;			/* NULL while there is none */
+	char name[KIN_STREAM_NAME_MAX + 1];
+	KinStream *stream; /* NULL while there is none */
 } StreamEntry;
 
 static HTAB *streams;
@@ -71,7 +96,7 @@ table_invalidated(Datum arg, Oid relid)
 static void
 prepare_streams(void)
 {
-	HASHCTL		info = {0};
+	HASHCTL info = {0};
 
 	kin_check_loaded();
 	if (streams)
@@ -85,14 +110,12 @@ prepare_streams(void)
 static Oid
 catalog_oid(const char *schema, const char *name)
 {
-	Oid			nsp = get_namespace_oid(schema, true);
-	Oid			oid = OidIsValid(nsp) ? get_relname_relid(name, nsp) : InvalidOid;
+	Oid nsp = get_namespace_oid(schema, true);
+	Oid oid = OidIsValid(nsp) ? get_relname_relid(name, nsp) : InvalidOid;
 
 	if (!OidIsValid(oid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("table %s.%s does not exist", schema, name),
-				 errhint("Create the extension in this database: CREATE EXTENSION kinesis.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("table %s.%s does not exist", schema, name),
+						errhint("Create the extension in this database: CREATE EXTENSION kinesis.")));
 	return oid;
 }
 
@@ -105,8 +128,8 @@ rate_or_unlimited(Datum value, bool isnull)
 static int
 compare_ranges(const void *a, const void *b)
 {
-	KinHashKey	x = (*(KinShard *const *) a)->starting_hash_key;
-	KinHashKey	y = (*(KinShard *const *) b)->starting_hash_key;
+	KinHashKey x = (*(KinShard *const *) a)->starting_hash_key;
+	KinHashKey y = (*(KinShard *const *) b)->starting_hash_key;
 
 	return x < y ? -1 : x > y;
 }
@@ -114,7 +137,7 @@ compare_ranges(const void *a, const void *b)
 static KinHashKey
 range_end(Datum value)
 {
-	KinHashKey	key;
+	KinHashKey key;
 
 	if (!kin_hash_key_from_numeric(value, &key))
 		elog(ERROR, "hash range out of bounds in kinesis.shard");
@@ -125,12 +148,12 @@ range_end(Datum value)
 static void
 read_shards(KinStream *stream)
 {
-	Relation	rel = table_open(catalog_oid("kinesis", "shard"), AccessShareLock);
-	Relation	index;
+	Relation rel = table_open(catalog_oid("kinesis", "shard"), AccessShareLock);
+	Relation index;
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	int			size = 16;
+	HeapTuple tuple;
+	int size = 16;
 
 	stream->shards = MemoryContextAlloc(stream->context, size * sizeof(KinShard));
 	ScanKeyInit(&key, SHARD_STREAM, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
@@ -138,9 +161,9 @@ read_shards(KinStream *stream)
 	scan = systable_beginscan_ordered(rel, index, NULL, 1, &key);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
-		Datum		v[SHARD_COLUMNS + 1];
-		bool		null[SHARD_COLUMNS + 1];
-		KinShard   *shard;
+		Datum v[SHARD_COLUMNS + 1];
+		bool null[SHARD_COLUMNS + 1];
+		KinShard *shard;
 
 		CHECK_FOR_INTERRUPTS();
 		heap_deform_tuple(tuple, RelationGetDescr(rel), v + 1, null + 1);
@@ -158,9 +181,9 @@ read_shards(KinStream *stream)
 		shard->ending_hash_key = range_end(v[SHARD_HI]);
 		shard->starting_number = DatumGetInt64(v[SHARD_START]);
 		shard->ending_number = null[SHARD_END] ? -1 : DatumGetInt64(v[SHARD_END]);
-		shard->closed_ms = null[SHARD_CLOSED] ? 0 :
-			kin_ms_of_number(kin_number_at(DatumGetTimestampTz(v[SHARD_CLOSED])));
-		shard->key = (KinShardKey) {.stream_id = stream->id,.database = MyDatabaseId,.shard_index = shard->index};
+		shard->closed_ms =
+			null[SHARD_CLOSED] ? 0 : kin_ms_of_number(kin_number_at(DatumGetTimestampTz(v[SHARD_CLOSED])));
+		shard->key = (KinShardKey){.stream_id = stream->id, .database = MyDatabaseId, .shard_index = shard->index};
 		shard->nslices = -1;
 	}
 	systable_endscan_ordered(scan);
@@ -177,19 +200,19 @@ read_shards(KinStream *stream)
 Oid
 kin_stream_table(int64 stream_id)
 {
-	Relation	rel = table_open(catalog_oid("kinesis", "stream"), AccessShareLock);
+	Relation rel = table_open(catalog_oid("kinesis", "stream"), AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			table = InvalidOid;
+	HeapTuple tuple;
+	Oid table = InvalidOid;
 
 	ScanKeyInit(&key, STREAM_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
 	scan = systable_beginscan(rel, catalog_oid("kinesis", "stream_pkey"), true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		bool		isnull;
-		Datum		name = heap_getattr(tuple, STREAM_TABLE, RelationGetDescr(rel), &isnull);
+		bool isnull;
+		Datum name = heap_getattr(tuple, STREAM_TABLE, RelationGetDescr(rel), &isnull);
 
 		table = get_relname_relid(NameStr(*DatumGetName(name)), get_namespace_oid("kinesis_stream", false));
 	}
@@ -209,21 +232,21 @@ kin_stream_forget(Oid table)
 static KinStream *
 read_stream(AttrNumber column, Datum value, RegProcedure equal, const char *index, bool *restored)
 {
-	Relation	rel = table_open(catalog_oid("kinesis", "stream"), AccessShareLock);
+	Relation rel = table_open(catalog_oid("kinesis", "stream"), AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	KinStream  *stream = NULL;
+	HeapTuple tuple;
+	KinStream *stream = NULL;
 
 	ScanKeyInit(&key, column, BTEqualStrategyNumber, equal, value);
 	scan = systable_beginscan(rel, catalog_oid("kinesis", index), true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		Datum		v[STREAM_COLUMNS + 1];
-		bool		null[STREAM_COLUMNS + 1];
+		Datum v[STREAM_COLUMNS + 1];
+		bool null[STREAM_COLUMNS + 1];
 		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "kinesis stream", ALLOCSET_SMALL_SIZES);
-		Oid			nsp = get_namespace_oid("kinesis_stream", false);
+		Oid nsp = get_namespace_oid("kinesis_stream", false);
 
 		heap_deform_tuple(tuple, RelationGetDescr(rel), v + 1, null + 1);
 		stream = MemoryContextAllocZero(context, sizeof(KinStream));
@@ -232,11 +255,13 @@ read_stream(AttrNumber column, Datum value, RegProcedure equal, const char *inde
 		strlcpy(stream->name, TextDatumGetCString(v[STREAM_NAME]), sizeof(stream->name));
 		stream->table = get_relname_relid(NameStr(*DatumGetName(v[STREAM_TABLE])), nsp);
 		if (!OidIsValid(stream->table))
-			ereport(ERROR,
-					(kin_errcode(KIN_INTERNAL_FAILURE),
-					 errmsg("table kinesis_stream.%s of stream %s is missing",
-							quote_identifier(NameStr(*DatumGetName(v[STREAM_TABLE]))), stream->name),
-					 errhint("It was dropped or renamed by hand. kinesis.delete_stream removes what is left of the stream.")));
+			ereport(
+				ERROR,
+				(kin_errcode(KIN_INTERNAL_FAILURE),
+				 errmsg("table kinesis_stream.%s of stream %s is missing",
+						quote_identifier(NameStr(*DatumGetName(v[STREAM_TABLE]))), stream->name),
+				 errhint(
+					 "It was dropped or renamed by hand. kinesis.delete_stream removes what is left of the stream.")));
 		stream->retention_ms = DatumGetInt32(v[STREAM_RETENTION]) * INT64CONST(3600000);
 		stream->max_record_bytes = DatumGetInt32(v[STREAM_MAX_RECORD]) * INT64CONST(1024);
 		stream->write_bytes_rate = rate_or_unlimited(v[STREAM_WRITE_BYTES], null[STREAM_WRITE_BYTES]);
@@ -262,7 +287,7 @@ static KinStream *
 keep_stream(KinStream *stream)
 {
 	StreamEntry *entry;
-	bool		found;
+	bool found;
 
 	entry = hash_search(streams, stream->name, HASH_ENTER, &found);
 	if (found && entry->stream)
@@ -279,8 +304,8 @@ keep_stream(KinStream *stream)
 static KinStream *
 load_stream(AttrNumber column, Datum value, RegProcedure equal, const char *index)
 {
-	bool		restored = false;
-	KinStream  *stream = read_stream(column, value, equal, index, &restored);
+	bool restored = false;
+	KinStream *stream = read_stream(column, value, equal, index, &restored);
 
 	if (stream && restored)
 	{
@@ -295,15 +320,14 @@ load_stream(AttrNumber column, Datum value, RegProcedure equal, const char *inde
 static const char *
 name_of(const char *name)
 {
-	char	   *prefix;
+	char *prefix;
 
 	if (strncmp(name, "arn:", 4) != 0)
 		return name;
 	prefix = kin_stream_arn("");
 	if (strncmp(name, prefix, strlen(prefix)) != 0 || strchr(name + strlen(prefix), '/') != NULL)
 		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT),
-				 errmsg("\"%s\" is not the ARN of a stream of this database", name),
+				(kin_errcode(KIN_INVALID_ARGUMENT), errmsg("\"%s\" is not the ARN of a stream of this database", name),
 				 errhint("ARNs of streams here begin with %s.", prefix)));
 	return name + strlen(prefix);
 }
@@ -312,7 +336,7 @@ KinStream *
 kin_stream_open(const char *name)
 {
 	StreamEntry *entry;
-	KinStream  *stream = NULL;
+	KinStream *stream = NULL;
 
 	prepare_streams();
 	name = name_of(name);
@@ -326,9 +350,8 @@ kin_stream_open(const char *name)
 		stream = load_stream(STREAM_NAME, CStringGetTextDatum(name), F_TEXTEQ, "stream_stream_name_key");
 	}
 	if (stream == NULL)
-		ereport(ERROR,
-				(kin_errcode(KIN_RESOURCE_NOT_FOUND),
-				 errmsg("Stream %s under account %s not found.", name, kin_account_id_setting)));
+		ereport(ERROR, (kin_errcode(KIN_RESOURCE_NOT_FOUND),
+						errmsg("Stream %s under account %s not found.", name, kin_account_id_setting)));
 	return stream;
 }
 
@@ -355,12 +378,12 @@ kin_stream_open_by_id(int64 stream_id)
 KinShard *
 kin_shard_for_hash(KinStream *stream, KinHashKey key)
 {
-	int			lo = 0;
-	int			hi = stream->nopen - 1;
+	int lo = 0;
+	int hi = stream->nopen - 1;
 
 	while (lo < hi)
 	{
-		int			mid = lo + (hi - lo + 1) / 2;
+		int mid = lo + (hi - lo + 1) / 2;
 
 		if (stream->open[mid]->starting_hash_key <= key)
 			lo = mid;
@@ -368,29 +391,28 @@ kin_shard_for_hash(KinStream *stream, KinHashKey key)
 			hi = mid - 1;
 	}
 	if (lo > hi || key < stream->open[lo]->starting_hash_key || key > stream->open[lo]->ending_hash_key)
-		ereport(ERROR,
-				(kin_errcode(KIN_INTERNAL_FAILURE),
-				 errmsg("no open shard of stream %s holds the hash key", stream->name),
-				 errhint("kinesis.check_stream tells what is wrong with the stream.")));
+		ereport(ERROR, (kin_errcode(KIN_INTERNAL_FAILURE),
+						errmsg("no open shard of stream %s holds the hash key", stream->name),
+						errhint("kinesis.check_stream tells what is wrong with the stream.")));
 	return stream->open[lo];
 }
 
 KinShard *
 kin_shard_by_index(KinStream *stream, int32 index)
 {
-	int			lo = 0;
-	int			hi = stream->nshards - 1;
+	int lo = 0;
+	int hi = stream->nshards - 1;
 
 	while (lo <= hi)
 	{
-		int			mid = lo + (hi - lo) / 2;
+		int mid = lo + (hi - lo) / 2;
 
 		if (stream->shards[mid].index == index)
 		{
-			KinShard   *shard = &stream->shards[mid];
+			KinShard *shard = &stream->shards[mid];
 
 			if (shard->ending_number >= 0 && shard->closed_ms < kin_now_ms() - stream->retention_ms)
-				return NULL;	/* expired: all its records are past retention */
+				return NULL; /* expired: all its records are past retention */
 			return shard;
 		}
 		if (stream->shards[mid].index < index)
@@ -406,7 +428,7 @@ KinShard *
 kin_shard_by_id(KinStream *stream, const char *shard_id)
 {
 	const char *digits = strrchr(shard_id, '-');
-	int64		index = 0;
+	int64 index = 0;
 
 	digits = digits ? digits + 1 : shard_id;
 	if (*digits == '\0' || strspn(digits, "0123456789") != strlen(digits))
@@ -429,7 +451,7 @@ kin_shard_id(int32 index)
 int64
 kin_stream_horizon(const KinStream *stream)
 {
-	int64		ms = kin_now_ms() - stream->retention_ms;
+	int64 ms = kin_now_ms() - stream->retention_ms;
 
 	return Max(kin_number_of_ms(Max(ms, 0)), stream->trimmed_before);
 }
@@ -437,15 +459,15 @@ kin_stream_horizon(const KinStream *stream)
 void
 kin_shard_read_slices(KinStream *stream, KinShard *shard, bool again)
 {
-	Relation	rel;
-	Relation	index;
-	Oid			nsp;
+	Relation rel;
+	Relation index;
+	Oid nsp;
 	ScanKeyData key[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	int			size = 4;
-	int			n = 0;
-	KinSlice   *slices;
+	HeapTuple tuple;
+	int size = 4;
+	int n = 0;
+	KinSlice *slices;
 
 	if (shard->nslices >= 0 && !again)
 		return;
@@ -458,14 +480,14 @@ kin_shard_read_slices(KinStream *stream, KinShard *shard, bool again)
 	scan = systable_beginscan_ordered(rel, index, NULL, 2, key);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
-		bool		isnull;
-		int64		lower = DatumGetInt64(heap_getattr(tuple, SLICE_LOWER, RelationGetDescr(rel), &isnull));
-		char	   *name = psprintf("%lld/%d/%lld", (long long) stream->id, shard->index, (long long) lower);
-		Oid			relid = get_relname_relid(name, nsp);
+		bool isnull;
+		int64 lower = DatumGetInt64(heap_getattr(tuple, SLICE_LOWER, RelationGetDescr(rel), &isnull));
+		char *name = psprintf("%lld/%d/%lld", (long long) stream->id, shard->index, (long long) lower);
+		Oid relid = get_relname_relid(name, nsp);
 
 		pfree(name);
 		if (!OidIsValid(relid))
-			continue;			/* dropped a moment ago; its records were past retention */
+			continue; /* dropped a moment ago; its records were past retention */
 		if (n == size)
 		{
 			size *= 2;

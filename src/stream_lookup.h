@@ -17,55 +17,55 @@
 /* One time slice of a shard: a heap with the numbers in [lower, upper). */
 typedef struct KinSlice
 {
-	int64		lower;
-	int64		upper;
-	Oid			relid;
+	int64 lower;
+	int64 upper;
+	Oid relid;
 } KinSlice;
 
 typedef struct KinShard
 {
-	int32		index;
-	int32		parent;			/* -1 = none */
-	int32		adjacent_parent;	/* -1 = none */
-	KinHashKey	starting_hash_key;
-	KinHashKey	ending_hash_key;	/* inclusive */
-	int64		starting_number;
-	int64		ending_number;	/* -1 while the shard is open */
-	int64		closed_ms;		/* when it was closed; meaningless while open */
+	int32 index;
+	int32 parent;          /* -1 = none */
+	int32 adjacent_parent; /* -1 = none */
+	KinHashKey starting_hash_key;
+	KinHashKey ending_hash_key; /* inclusive */
+	int64 starting_number;
+	int64 ending_number; /* -1 while the shard is open */
+	int64 closed_ms;     /* when it was closed; meaningless while open */
 	KinShardKey key;
-	KinShardSlot *slot;			/* a guess: kin_slot_lock() tells */
-	int			nslices;		/* -1 = not read yet */
-	KinSlice   *slices;			/* ascending */
-	int64		locked_slice;	/* lower bound of the slice that the put under way has locked */
+	KinShardSlot *slot; /* a guess: kin_slot_lock() tells */
+	int nslices;        /* -1 = not read yet */
+	KinSlice *slices;   /* ascending */
+	int64 locked_slice; /* lower bound of the slice that the put under way has locked */
 } KinShard;
 
 /* NULL limits are kept as -1 = unlimited. */
 typedef struct KinStream
 {
-	int64		id;
-	char		name[KIN_STREAM_NAME_MAX + 1];
-	Oid			table;			/* the partitioned table that SQL users read */
-	int64		retention_ms;
-	int64		trimmed_before; /* numbers below were past retention once and stay so */
-	int64		max_record_bytes;
-	double		write_bytes_rate;
-	double		write_records_rate;
-	double		read_bytes_rate;
-	double		read_calls_rate;
-	int			nshards;
-	KinShard   *shards;			/* ascending by index */
-	int			nopen;
-	KinShard  **open;			/* open shards, ascending by hash range */
-	bool		valid;			/* cleared by invalidation messages */
+	int64 id;
+	char name[KIN_STREAM_NAME_MAX + 1];
+	Oid table; /* the partitioned table that SQL users read */
+	int64 retention_ms;
+	int64 trimmed_before; /* numbers below were past retention once and stay so */
+	int64 max_record_bytes;
+	double write_bytes_rate;
+	double write_records_rate;
+	double read_bytes_rate;
+	double read_calls_rate;
+	int nshards;
+	KinShard *shards; /* ascending by index */
+	int nopen;
+	KinShard **open; /* open shards, ascending by hash range */
+	bool valid;      /* cleared by invalidation messages */
 	MemoryContext context;
 } KinStream;
 
 /* Both raise ResourceNotFoundException; the name may be an ARN. */
 extern KinStream *kin_stream_open(const char *name);
-extern KinStream *kin_stream_open_by_id(int64 stream_id);	/* NULL when it is gone */
+extern KinStream *kin_stream_open_by_id(int64 stream_id); /* NULL when it is gone */
 
 /* The stream's table, read from the catalog alone; InvalidOid when there is no such stream. */
-extern Oid	kin_stream_table(int64 stream_id);
+extern Oid kin_stream_table(int64 stream_id);
 
 /* What this backend knows of a stream is out of date at once; others learn of it by an invalidation. */
 extern void kin_stream_forget(Oid table);

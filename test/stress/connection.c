@@ -12,7 +12,7 @@
 
 #include "stress.h"
 
-long		reconnects;
+long reconnects;
 
 void
 pause_ms(int ms)
@@ -56,7 +56,7 @@ connect_again(PGconn *conn, const char *conninfo)
 PGresult *
 ask(PGconn *conn, const char *sql, int n, const char *const *values)
 {
-	PGresult   *result = PQexecParams(conn, sql, n, NULL, values, NULL, NULL, 0);
+	PGresult *result = PQexecParams(conn, sql, n, NULL, values, NULL, NULL, 0);
 
 	if (PQstatus(conn) == CONNECTION_OK)
 		return result;
@@ -68,8 +68,8 @@ ask(PGconn *conn, const char *sql, int n, const char *const *values)
 bool
 tell(PGconn *conn, const char *sql)
 {
-	PGresult   *result = PQexec(conn, sql);
-	bool		good = PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK;
+	PGresult *result = PQexec(conn, sql);
+	bool good = PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK;
 
 	PQclear(result);
 	return good;

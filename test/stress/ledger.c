@@ -14,38 +14,38 @@
 
 typedef struct Prepared
 {
-	int			writer;
-	int			first;
-	int			end;
-	bool		commit;			/* what its writer has decided */
-	char		gid[64];
+	int writer;
+	int first;
+	int end;
+	bool commit; /* what its writer has decided */
+	char gid[64];
 } Prepared;
 
-Ledger		ledgers[WRITERS];
+Ledger ledgers[WRITERS];
 static Prepared *prepared;
-static int	prepared_count;
-static int	prepared_size;
+static int prepared_count;
+static int prepared_size;
 static pthread_mutex_t prepared_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* Count of a new record in its writer's ledger. */
 int
 ledger_add(int writer, bool ordered)
 {
-	Ledger	   *ledger = &ledgers[writer];
+	Ledger *ledger = &ledgers[writer];
 
 	if (ledger->count == ledger->size)
 	{
 		ledger->size = ledger->size ? ledger->size * 2 : 4096;
 		ledger->entries = realloc(ledger->entries, ledger->size * sizeof(Entry));
 	}
-	ledger->entries[ledger->count] = (Entry) {.fate = FATE_OPEN,.ordered = ordered,.number = -1,.shard = -1};
+	ledger->entries[ledger->count] = (Entry){.fate = FATE_OPEN, .ordered = ordered, .number = -1, .shard = -1};
 	return ledger->count++;
 }
 
 static unsigned
 checksum(int writer, int n, int filler)
 {
-	unsigned	h = 2166136261u;
+	unsigned h = 2166136261u;
 
 	for (int i = 0; i < 3; i++)
 		h = (h ^ (unsigned) (i == 0 ? writer : i == 1 ? n : filler)) * 16777619u;
@@ -56,10 +56,10 @@ checksum(int writer, int n, int filler)
 char *
 record_text(int writer, int n, unsigned *seed)
 {
-	unsigned	kind = draw(seed, 100);
-	int			filler = kind < 80 ? (int) draw(seed, 200) : kind < 97 ? (int) draw(seed, 3000) : (int) draw(seed, 20000);
-	char	   *text = malloc(filler + 64);
-	int			len = sprintf(text, "%d %d %d %u ", writer, n, filler, checksum(writer, n, filler));
+	unsigned kind = draw(seed, 100);
+	int filler = kind < 80 ? (int) draw(seed, 200) : kind < 97 ? (int) draw(seed, 3000) : (int) draw(seed, 20000);
+	char *text = malloc(filler + 64);
+	int len = sprintf(text, "%d %d %d %u ", writer, n, filler, checksum(writer, n, filler));
 
 	memset(text + len, 'x', filler);
 	text[len + filler] = '\0';
@@ -69,14 +69,14 @@ record_text(int writer, int n, unsigned *seed)
 bool
 record_parse(const char *data, int len, int *writer, int *n)
 {
-	int			filler;
-	int			head;
-	unsigned	sum;
+	int filler;
+	int head;
+	unsigned sum;
 
 	if (sscanf(data, "%d %d %d %u %n", writer, n, &filler, &sum, &head) != 4)
 		return false;
 	return sum == checksum(*writer, *n, filler) && len == head + filler && *writer >= 0 && *writer < WRITERS &&
-		*n >= 0 && *n < ledgers[*writer].count;
+		   *n >= 0 && *n < ledgers[*writer].count;
 }
 
 /* Writes the fate of a run of records that is still open. */
@@ -97,7 +97,7 @@ note_prepared(int writer, int first, int end, const char *gid, bool commit)
 		prepared_size = prepared_size ? prepared_size * 2 : 64;
 		prepared = realloc(prepared, prepared_size * sizeof(Prepared));
 	}
-	prepared[prepared_count] = (Prepared) {.writer = writer,.first = first,.end = end,.commit = commit};
+	prepared[prepared_count] = (Prepared){.writer = writer, .first = first, .end = end, .commit = commit};
 	snprintf(prepared[prepared_count++].gid, sizeof(prepared[0].gid), "%s", gid);
 	pthread_mutex_unlock(&prepared_mutex);
 }
@@ -106,8 +106,8 @@ static bool
 exists(PGconn *conn, const char *gid)
 {
 	const char *values[] = {gid};
-	PGresult   *result = ask(conn, "SELECT FROM pg_prepared_xacts WHERE gid = $1", 1, values);
-	bool		found = PQntuples(result) > 0;
+	PGresult *result = ask(conn, "SELECT FROM pg_prepared_xacts WHERE gid = $1", 1, values);
+	bool found = PQntuples(result) > 0;
 
 	PQclear(result);
 	return found;
@@ -122,8 +122,8 @@ resolve_prepared(PGconn *conn)
 {
 	for (int i = 0; i < prepared_count; i++)
 	{
-		Prepared   *p = &prepared[i];
-		char		sql[128];
+		Prepared *p = &prepared[i];
+		char sql[128];
 
 		if (exists(conn, p->gid))
 		{

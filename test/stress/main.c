@@ -18,7 +18,7 @@ const char *standby;
 volatile bool stop_writing;
 volatile bool stop_reading;
 
-static int	checks;
+static int checks;
 
 static bool
 check(bool good, const char *what)
@@ -51,7 +51,7 @@ join(pthread_t thread, double deadline)
 static long
 count_fate(Fate fate)
 {
-	long		n = 0;
+	long n = 0;
 
 	for (int w = 0; w < WRITERS; w++)
 		for (int i = 0; i < ledgers[w].count; i++)
@@ -71,14 +71,14 @@ summarise(void)
 int
 main(int argc, char **argv)
 {
-	pthread_t	writers[WRITERS];
-	pthread_t	resharders[RESHARDERS + 1];
-	pthread_t	readers[READERS];
-	PGconn	   *conn;
-	PGresult   *result;
-	List		truth = {.name = "final read"};
-	double		end;
-	bool		all_good = true;
+	pthread_t writers[WRITERS];
+	pthread_t resharders[RESHARDERS + 1];
+	pthread_t readers[READERS];
+	PGconn *conn;
+	PGresult *result;
+	List truth = {.name = "final read"};
+	double end;
+	bool all_good = true;
 
 	if (argc != 4)
 	{
@@ -110,13 +110,13 @@ main(int argc, char **argv)
 	/* The standby must have all of it before its readers may believe that they are at the end. */
 	result = PQexec(conn, "SELECT pg_current_wal_flush_lsn()");
 	{
-		PGconn	   *other = connect_again(NULL, standby);
+		PGconn *other = connect_again(NULL, standby);
 		const char *values[] = {PQgetvalue(result, 0, 0)};
-		bool		caught_up = false;
+		bool caught_up = false;
 
 		for (int i = 0; i < 1200 && !caught_up; i++)
 		{
-			PGresult   *replayed = ask(other, "SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn", 1, values);
+			PGresult *replayed = ask(other, "SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn", 1, values);
 
 			caught_up = replayed && PQgetvalue(replayed, 0, 0)[0] == 't';
 			PQclear(replayed);
@@ -142,10 +142,11 @@ main(int argc, char **argv)
 	all_good &= check(truth.count > 1000 && count_fate(FATE_STORED) > 1000, "there was a load worth the name");
 	all_good &= check(reshards > 5, "the stream was resharded meanwhile");
 	all_good &= check(count_fate(FATE_OPEN) == 0, "every record's transaction has an end");
-	all_good &= check(verify_ledger(&truth) == 0, "what was acknowledged is there once, in order; what was rolled back is not");
+	all_good &=
+		check(verify_ledger(&truth) == 0, "what was acknowledged is there once, in order; what was rolled back is not");
 	for (int i = 0; i < READERS; i++)
 	{
-		char		what[100];
+		char what[100];
 
 		snprintf(what, sizeof(what), "%s: every record once, in order", lists[i].name);
 		all_good &= check(verify(&truth, &lists[i]) == 0, what);
@@ -153,9 +154,11 @@ main(int argc, char **argv)
 	result = PQexec(conn, "SELECT * FROM kinesis.check_stream('" STREAM "')");
 	for (int i = 0; i < PQntuples(result) && i < 20; i++)
 		printf("# %s %s %s\n", PQgetvalue(result, i, 0), PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
-	all_good &= check(PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 0, "check_stream finds nothing");
+	all_good &=
+		check(PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 0, "check_stream finds nothing");
 	PQclear(result);
-	all_good &= check(self_test(&truth) == 0, "the verdict sees a record that is skipped, doubled, out of order, or another");
+	all_good &=
+		check(self_test(&truth) == 0, "the verdict sees a record that is skipped, doubled, out of order, or another");
 	PQfinish(conn);
 	printf("1..%d\n", checks);
 	return all_good ? 0 : 1;

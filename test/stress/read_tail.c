@@ -13,43 +13,40 @@
 
 typedef struct Shard
 {
-	bool		known;
-	bool		done;			/* read to its end */
-	int			parents;		/* parents not done yet */
-	char	   *iterator;
-	int64_t		after;
+	bool known;
+	bool done;   /* read to its end */
+	int parents; /* parents not done yet */
+	char *iterator;
+	int64_t after;
 } Shard;
 
 typedef struct Reader
 {
-	int			id;
+	int id;
 	const char *conninfo;
-	int			wait_ms;		/* -1: read_shard, 0: get_records, more: long poll */
-	PGconn	   *conn;
-	Shard	   *shards;
-	int			nshards;
-	bool		at_end;			/* the last round met nothing new and no closed shard that is not done */
+	int wait_ms; /* -1: read_shard, 0: get_records, more: long poll */
+	PGconn *conn;
+	Shard *shards;
+	int nshards;
+	bool at_end; /* the last round met nothing new and no closed shard that is not done */
 } Reader;
 
 static const struct
 {
 	const char *name;
-	bool		on_standby;
-	int			wait_ms;
-}			kinds[READERS] = {
-	{"get_records", false, 0},
-	{"long poll", false, 40},
-	{"read_shard", false, -1},
-	{"long poll, standby", true, 40},
-	{"read_shard, standby", true, -1},
+	bool on_standby;
+	int wait_ms;
+} kinds[READERS] = {
+	{"get_records", false, 0},        {"long poll", false, 40},          {"read_shard", false, -1},
+	{"long poll, standby", true, 40}, {"read_shard, standby", true, -1},
 };
 
-List		lists[READERS];
+List lists[READERS];
 
 static void
 list_add(List *list, int shard, int64_t number, const char *data, int len)
 {
-	Read	   *read;
+	Read *read;
 
 	if (list->count == list->size)
 	{
@@ -57,22 +54,25 @@ list_add(List *list, int shard, int64_t number, const char *data, int len)
 		list->reads = realloc(list->reads, list->size * sizeof(Read));
 	}
 	read = &list->reads[list->count++];
-	*read = (Read) {.shard = shard,.number = number};
+	*read = (Read){.shard = shard, .number = number};
 	if (!record_parse(data, len, &read->writer, &read->n))
-		read->writer = -1;		/* the verdict names it */
+		read->writer = -1; /* the verdict names it */
 }
 
 /* Learns of shards that were not there before, with the parents that must be read first. */
 static bool
 learn_shards(Reader *r)
 {
-	PGresult   *result = ask(r->conn, "SELECT shard_id, parent_shard_id, adjacent_parent_shard_id, ending_sequence_number IS NOT NULL "
-							 "FROM kinesis.list_shards('" STREAM "')", 0, NULL);
-	bool		good = result && PQresultStatus(result) == PGRES_TUPLES_OK;
+	PGresult *result =
+		ask(r->conn,
+			"SELECT shard_id, parent_shard_id, adjacent_parent_shard_id, ending_sequence_number IS NOT NULL "
+			"FROM kinesis.list_shards('" STREAM "')",
+			0, NULL);
+	bool good = result && PQresultStatus(result) == PGRES_TUPLES_OK;
 
 	for (int i = 0; good && i < PQntuples(result); i++)
 	{
-		int			index = atoi(strrchr(PQgetvalue(result, i, 0), '-') + 1);
+		int index = atoi(strrchr(PQgetvalue(result, i, 0), '-') + 1);
 
 		if (index >= r->nshards)
 			r->nshards = index + 1;
@@ -90,13 +90,15 @@ learn_shards(Reader *r)
 static int
 is_closed(Reader *r, int index)
 {
-	char		id[32];
+	char id[32];
 	const char *values[] = {id};
-	PGresult   *result;
-	int			closed = -1;
+	PGresult *result;
+	int closed = -1;
 
 	sprintf(id, "shardId-%012d", index);
-	result = ask(r->conn, "SELECT ending_sequence_number IS NOT NULL FROM kinesis.list_shards('" STREAM "') WHERE shard_id = $1", 1, values);
+	result = ask(r->conn,
+				 "SELECT ending_sequence_number IS NOT NULL FROM kinesis.list_shards('" STREAM "') WHERE shard_id = $1",
+				 1, values);
 	if (result && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 		closed = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
@@ -107,18 +109,21 @@ is_closed(Reader *r, int index)
 static int
 turn_read_shard(Reader *r, int index)
 {
-	char		id[32];
-	char		after[32];
+	char id[32];
+	char after[32];
 	const char *values[] = {id, after};
-	int			closed = is_closed(r, index);
-	PGresult   *result;
-	int			n;
+	int closed = is_closed(r, index);
+	PGresult *result;
+	int n;
 
 	if (closed < 0)
 		return -1;
 	sprintf(id, "shardId-%012d", index);
 	sprintf(after, "%lld", (long long) r->shards[index].after);
-	result = ask(r->conn, "SELECT sequence_number, convert_from(data, 'UTF8') FROM kinesis.read_shard('" STREAM "', $1, $2, 500)", 2, values);
+	result =
+		ask(r->conn,
+			"SELECT sequence_number, convert_from(data, 'UTF8') FROM kinesis.read_shard('" STREAM "', $1, $2, 500)", 2,
+			values);
 	if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
 		if (result)
@@ -142,12 +147,12 @@ turn_read_shard(Reader *r, int index)
 static int
 turn_get_records(Reader *r, int index)
 {
-	Shard	   *shard = &r->shards[index];
-	char		id[32];
-	char		wait[32];
+	Shard *shard = &r->shards[index];
+	char id[32];
+	char wait[32];
 	const char *values[] = {NULL, wait};
-	PGresult   *result;
-	int			n = 0;
+	PGresult *result;
+	int n = 0;
 
 	sprintf(id, "shardId-%012d", index);
 	sprintf(wait, "%d ms", r->wait_ms);
@@ -165,8 +170,11 @@ turn_get_records(Reader *r, int index)
 		PQclear(result);
 	}
 	values[0] = shard->iterator;
-	result = ask(r->conn, "SELECT g.next_shard_iterator, r.sequence_number, convert_from(r.data, 'UTF8'), cardinality(g.child_shards) "
-				 "FROM kinesis.get_records($1, 500, $2::interval) g LEFT JOIN LATERAL unnest(g.records) r ON true", 2, values);
+	result = ask(
+		r->conn,
+		"SELECT g.next_shard_iterator, r.sequence_number, convert_from(r.data, 'UTF8'), cardinality(g.child_shards) "
+		"FROM kinesis.get_records($1, 500, $2::interval) g LEFT JOIN LATERAL unnest(g.records) r ON true",
+		2, values);
 	if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
 		if (result)
@@ -177,7 +185,8 @@ turn_get_records(Reader *r, int index)
 	for (int i = 0; i < PQntuples(result); i++)
 		if (!PQgetisnull(result, i, 1))
 		{
-			list_add(&lists[r->id], index, atoll(PQgetvalue(result, i, 1)), PQgetvalue(result, i, 2), PQgetlength(result, i, 2));
+			list_add(&lists[r->id], index, atoll(PQgetvalue(result, i, 1)), PQgetvalue(result, i, 2),
+					 PQgetlength(result, i, 2));
 			n++;
 		}
 	if (PQgetisnull(result, 0, 0))
@@ -199,19 +208,19 @@ turn_get_records(Reader *r, int index)
 static bool
 read_round(Reader *r)
 {
-	int			met = 0;
+	int met = 0;
 
 	if (!learn_shards(r))
 		return false;
 	for (int index = 0; index < r->nshards; index++)
 	{
-		Shard	   *shard = &r->shards[index];
-		int			n;
+		Shard *shard = &r->shards[index];
+		int n;
 
 		if (!shard->known || shard->done || shard->parents > 0)
 		{
 			if (shard->known && !shard->done)
-				met++;			/* still to come */
+				met++; /* still to come */
 			continue;
 		}
 		n = r->wait_ms < 0 ? turn_read_shard(r, index) : turn_get_records(r, index);
@@ -226,8 +235,8 @@ read_round(Reader *r)
 void *
 read_tail(void *arg)
 {
-	Reader		r = {.id = (int) (intptr_t) arg};
-	int			quiet = 0;
+	Reader r = {.id = (int) (intptr_t) arg};
+	int quiet = 0;
 
 	r.conninfo = kinds[r.id].on_standby ? standby : primary;
 	r.wait_ms = kinds[r.id].wait_ms;
@@ -257,8 +266,12 @@ read_tail(void *arg)
 void
 read_all(PGconn *conn, List *list)
 {
-	PGresult   *result = PQexec(conn, "SELECT s.shard_id, r.sequence_number, convert_from(r.data, 'UTF8') FROM kinesis.list_shards('" STREAM "') s, "
-								"LATERAL kinesis.read_shard('" STREAM "', s.shard_id) WITH ORDINALITY AS r(sequence_number, at, key, data, enc, o) ORDER BY s.shard_id, r.o");
+	PGresult *result =
+		PQexec(conn,
+			   "SELECT s.shard_id, r.sequence_number, convert_from(r.data, 'UTF8') FROM kinesis.list_shards('" STREAM
+			   "') s, "
+			   "LATERAL kinesis.read_shard('" STREAM
+			   "', s.shard_id) WITH ORDINALITY AS r(sequence_number, at, key, data, enc, o) ORDER BY s.shard_id, r.o");
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
@@ -266,6 +279,7 @@ read_all(PGconn *conn, List *list)
 		exit(2);
 	}
 	for (int i = 0; i < PQntuples(result); i++)
-		list_add(list, atoi(strrchr(PQgetvalue(result, i, 0), '-') + 1), atoll(PQgetvalue(result, i, 1)), PQgetvalue(result, i, 2), PQgetlength(result, i, 2));
+		list_add(list, atoi(strrchr(PQgetvalue(result, i, 0), '-') + 1), atoll(PQgetvalue(result, i, 1)),
+				 PQgetvalue(result, i, 2), PQgetlength(result, i, 2));
 	PQclear(result);
 }

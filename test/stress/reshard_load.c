@@ -11,13 +11,13 @@
 
 #include "stress.h"
 
-long		reshards;
+long reshards;
 
 /* Two sessions reshard at the same time, so "it is closed by now" and the like are part of the game. */
 static void
 reshard(PGconn *conn, const char *sql)
 {
-	PGresult   *result = PQexec(conn, sql);
+	PGresult *result = PQexec(conn, sql);
 
 	if (PQresultStatus(result) == PGRES_TUPLES_OK)
 		__sync_fetch_and_add(&reshards, 1);
@@ -35,26 +35,34 @@ reshard(PGconn *conn, const char *sql)
 void *
 reshard_load(void *arg)
 {
-	unsigned	seed = 4711 + (unsigned) (intptr_t) arg;
-	PGconn	   *conn = connect_again(NULL, primary);
+	unsigned seed = 4711 + (unsigned) (intptr_t) arg;
+	PGconn *conn = connect_again(NULL, primary);
 
 	while (!stop_writing)
 	{
-		char		sql[512];
+		char sql[512];
 
 		tell(conn, "SET statement_timeout = '10s'");
 		switch (draw(&seed, 5))
 		{
 			case 0:
 			case 1:
-				reshard(conn, "SELECT kinesis.split_shard('" STREAM "', shard_id, trunc((starting_hash_key + ending_hash_key) / 2)) "
-						"FROM (SELECT * FROM kinesis.list_shards('" STREAM "', shard_filter_type => 'AT_LATEST') ORDER BY random() LIMIT 1) s "
-						"WHERE (SELECT count(*) FROM kinesis.list_shards('" STREAM "', shard_filter_type => 'AT_LATEST')) < 12");
+				reshard(conn, "SELECT kinesis.split_shard('" STREAM
+							  "', shard_id, trunc((starting_hash_key + ending_hash_key) / 2)) "
+							  "FROM (SELECT * FROM kinesis.list_shards('" STREAM
+							  "', shard_filter_type => 'AT_LATEST') ORDER BY random() LIMIT 1) s "
+							  "WHERE (SELECT count(*) FROM kinesis.list_shards('" STREAM
+							  "', shard_filter_type => 'AT_LATEST')) < 12");
 				break;
 			case 2:
 			case 3:
-				reshard(conn, "SELECT kinesis.merge_shards('" STREAM "', a.shard_id, b.shard_id) FROM kinesis.list_shards('" STREAM "', shard_filter_type => 'AT_LATEST') a "
-						"JOIN kinesis.list_shards('" STREAM "', shard_filter_type => 'AT_LATEST') b ON b.starting_hash_key = a.ending_hash_key + 1 ORDER BY random() LIMIT 1");
+				reshard(
+					conn,
+					"SELECT kinesis.merge_shards('" STREAM
+					"', a.shard_id, b.shard_id) FROM kinesis.list_shards('" STREAM
+					"', shard_filter_type => 'AT_LATEST') a "
+					"JOIN kinesis.list_shards('" STREAM
+					"', shard_filter_type => 'AT_LATEST') b ON b.starting_hash_key = a.ending_hash_key + 1 ORDER BY random() LIMIT 1");
 				break;
 			default:
 				snprintf(sql, sizeof(sql), "SELECT kinesis.update_shard_count('" STREAM "', %u)", 2 + draw(&seed, 6));
@@ -71,20 +79,22 @@ reshard_load(void *arg)
 void *
 maintain(void *arg)
 {
-	unsigned	seed = 99;
-	PGconn	   *conn = connect_again(NULL, primary);
+	unsigned seed = 99;
+	PGconn *conn = connect_again(NULL, primary);
 
 	(void) arg;
 	while (!stop_writing)
 	{
-		PGresult   *slices;
+		PGresult *slices;
 
 		if (!tell(conn, "SELECT kinesis.purge()") && PQstatus(conn) == CONNECTION_OK)
 			fprintf(stderr, "purge: %s", PQerrorMessage(conn));
-		slices = PQexec(conn, "SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'kinesis_stream'::regnamespace AND relkind = 'r' AND relpages >= 0 ORDER BY random() LIMIT 5");
+		slices = PQexec(
+			conn,
+			"SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'kinesis_stream'::regnamespace AND relkind = 'r' AND relpages >= 0 ORDER BY random() LIMIT 5");
 		for (int i = 0; PQresultStatus(slices) == PGRES_TUPLES_OK && i < PQntuples(slices); i++)
 		{
-			char		sql[256];
+			char sql[256];
 
 			snprintf(sql, sizeof(sql), "VACUUM %s", PQgetvalue(slices, i, 0));
 			tell(conn, sql);

@@ -13,16 +13,17 @@
 
 #define FAULTS_SHOWN 20
 
-static int	faults;
+static int faults;
 static bool quiet;
 
-#define FAULT(...) \
-	do { \
-		if (faults++ < FAULTS_SHOWN && !quiet) \
-		{ \
-			printf("FAULT: " __VA_ARGS__); \
-			printf("\n"); \
-		} \
+#define FAULT(...)                                                                                                     \
+	do                                                                                                                 \
+	{                                                                                                                  \
+		if (faults++ < FAULTS_SHOWN && !quiet)                                                                         \
+		{                                                                                                              \
+			printf("FAULT: " __VA_ARGS__);                                                                             \
+			printf("\n");                                                                                              \
+		}                                                                                                              \
 	} while (0)
 
 static int
@@ -40,8 +41,8 @@ by_place(const void *a, const void *b)
 static void
 verify_order(const List *list)
 {
-	int64_t    *last = malloc(SHARDS_MAX * sizeof(int64_t));
-	int			last_of_writer[WRITERS];
+	int64_t *last = malloc(SHARDS_MAX * sizeof(int64_t));
+	int last_of_writer[WRITERS];
 
 	for (int i = 0; i < SHARDS_MAX; i++)
 		last[i] = -1;
@@ -52,17 +53,20 @@ verify_order(const List *list)
 		const Read *read = &list->reads[i];
 
 		if (read->number <= last[read->shard])
-			FAULT("%s: %lld of shard %d was read after %lld", list->name, (long long) read->number, read->shard, (long long) last[read->shard]);
+			FAULT("%s: %lld of shard %d was read after %lld", list->name, (long long) read->number, read->shard,
+				  (long long) last[read->shard]);
 		last[read->shard] = read->number;
 		if (read->writer < 0)
 		{
-			FAULT("%s: %lld of shard %d is not what anybody has put", list->name, (long long) read->number, read->shard);
+			FAULT("%s: %lld of shard %d is not what anybody has put", list->name, (long long) read->number,
+				  read->shard);
 			continue;
 		}
 		if (!ledgers[read->writer].entries[read->n].ordered)
 			continue;
 		if (read->n <= last_of_writer[read->writer])
-			FAULT("%s: record %d of writer %d was read after %d, of the same key", list->name, read->n, read->writer, last_of_writer[read->writer]);
+			FAULT("%s: record %d of writer %d was read after %d, of the same key", list->name, read->n, read->writer,
+				  last_of_writer[read->writer]);
 		last_of_writer[read->writer] = read->n;
 	}
 	free(last);
@@ -72,32 +76,35 @@ verify_order(const List *list)
 int
 verify(const List *truth, const List *reader)
 {
-	int			before = faults;
-	Read	   *mine = malloc((reader->count + 1) * sizeof(Read));
-	int			i = 0;
-	int			k = 0;
+	int before = faults;
+	Read *mine = malloc((reader->count + 1) * sizeof(Read));
+	int i = 0;
+	int k = 0;
 
 	verify_order(reader);
 	memcpy(mine, reader->reads, reader->count * sizeof(Read));
 	qsort(mine, reader->count, sizeof(Read), by_place);
 	while (i < truth->count || k < reader->count)
 	{
-		int			c = i == truth->count ? 1 : k == reader->count ? -1 : by_place(&truth->reads[i], &mine[k]);
+		int c = i == truth->count ? 1 : k == reader->count ? -1 : by_place(&truth->reads[i], &mine[k]);
 
 		if (c < 0)
 		{
-			FAULT("%s has not read %lld of shard %d", reader->name, (long long) truth->reads[i].number, truth->reads[i].shard);
+			FAULT("%s has not read %lld of shard %d", reader->name, (long long) truth->reads[i].number,
+				  truth->reads[i].shard);
 			i++;
 		}
 		else if (c > 0)
 		{
-			FAULT("%s has read %lld of shard %d, which is not there or was read before", reader->name, (long long) mine[k].number, mine[k].shard);
+			FAULT("%s has read %lld of shard %d, which is not there or was read before", reader->name,
+				  (long long) mine[k].number, mine[k].shard);
 			k++;
 		}
 		else
 		{
 			if (truth->reads[i].writer != mine[k].writer || truth->reads[i].n != mine[k].n)
-				FAULT("%s has read another record as %lld of shard %d", reader->name, (long long) mine[k].number, mine[k].shard);
+				FAULT("%s has read another record as %lld of shard %d", reader->name, (long long) mine[k].number,
+					  mine[k].shard);
 			i++;
 			k++;
 		}
@@ -110,8 +117,8 @@ verify(const List *truth, const List *reader)
 int
 verify_ledger(const List *truth)
 {
-	int			before = faults;
-	int		   *times[WRITERS];
+	int before = faults;
+	int *times[WRITERS];
 
 	for (int w = 0; w < WRITERS; w++)
 		times[w] = calloc(ledgers[w].count + 1, sizeof(int));
@@ -129,8 +136,8 @@ verify_ledger(const List *truth)
 		else if (entry->fate == FATE_OPEN)
 			FAULT("record %d of writer %d is there, but its writer does not know of its end", read->n, read->writer);
 		else if (entry->number >= 0 && (entry->number != read->number || entry->shard != read->shard))
-			FAULT("record %d of writer %d was acknowledged as %lld of shard %d and is %lld of shard %d", read->n, read->writer,
-				  (long long) entry->number, entry->shard, (long long) read->number, read->shard);
+			FAULT("record %d of writer %d was acknowledged as %lld of shard %d and is %lld of shard %d", read->n,
+				  read->writer, (long long) entry->number, entry->shard, (long long) read->number, read->shard);
 	}
 	for (int w = 0; w < WRITERS; w++)
 	{
@@ -152,38 +159,38 @@ verify_ledger(const List *truth)
 int
 self_test(const List *truth)
 {
-	int			missed = 0;
-	int			real = faults;
-	int			middle = truth->count / 2;
+	int missed = 0;
+	int real = faults;
+	int middle = truth->count / 2;
 
 	quiet = true;
 	for (int way = 0; way < 4 && truth->count > 10; way++)
 	{
-		List		broken = {.name = "broken",.count = truth->count};
+		List broken = {.name = "broken", .count = truth->count};
 
 		broken.reads = malloc((truth->count + 1) * sizeof(Read));
 		memcpy(broken.reads, truth->reads, truth->count * sizeof(Read));
 		switch (way)
 		{
-			case 0:				/* skipped */
+			case 0: /* skipped */
 				memmove(&broken.reads[middle], &broken.reads[middle + 1], (broken.count - middle - 1) * sizeof(Read));
 				broken.count--;
 				break;
-			case 1:				/* doubled */
+			case 1: /* doubled */
 				broken.reads[broken.count++] = broken.reads[middle];
 				break;
-			case 2:				/* out of order */
+			case 2: /* out of order */
 				for (int i = middle; i + 1 < broken.count; i++)
 					if (broken.reads[i].shard == broken.reads[i + 1].shard)
 					{
-						Read		swap = broken.reads[i];
+						Read swap = broken.reads[i];
 
 						broken.reads[i] = broken.reads[i + 1];
 						broken.reads[i + 1] = swap;
 						break;
 					}
 				break;
-			default:			/* another record in its place */
+			default: /* another record in its place */
 				broken.reads[middle].n = (broken.reads[middle].n + 1) % ledgers[broken.reads[middle].writer].count;
 		}
 		if (verify(truth, &broken) == 0)

@@ -13,17 +13,17 @@
 
 typedef struct Writer
 {
-	int			id;
-	unsigned	seed;
-	PGconn	   *conn;
-	PGconn	   *other;			/* ends prepared transactions */
-	int			prepared;
+	int id;
+	unsigned seed;
+	PGconn *conn;
+	PGconn *other; /* ends prepared transactions */
+	int prepared;
 } Writer;
 
 static bool
 take_answer(Writer *w, PGresult *result, int row, int n)
 {
-	Entry	   *entry = &ledgers[w->id].entries[n];
+	Entry *entry = &ledgers[w->id].entries[n];
 
 	if (PQgetisnull(result, row, 0))
 	{
@@ -48,16 +48,18 @@ choose_key(Writer *w, bool ordered, char *key)
 static bool
 put_one(Writer *w)
 {
-	bool		ordered = draw(&w->seed, 2) == 0;
-	int			n = ledger_add(w->id, ordered);
-	char		key[32];
-	char	   *data = record_text(w->id, n, &w->seed);
+	bool ordered = draw(&w->seed, 2) == 0;
+	int n = ledger_add(w->id, ordered);
+	char key[32];
+	char *data = record_text(w->id, n, &w->seed);
 	const char *values[] = {data, key};
-	PGresult   *result;
-	bool		good;
+	PGresult *result;
+	bool good;
 
 	choose_key(w, ordered, key);
-	result = ask(w->conn, "SELECT sequence_number, shard_id FROM kinesis.put_record('" STREAM "', convert_to($1, 'UTF8'), $2)", 2, values);
+	result = ask(w->conn,
+				 "SELECT sequence_number, shard_id FROM kinesis.put_record('" STREAM "', convert_to($1, 'UTF8'), $2)",
+				 2, values);
 	free(data);
 	good = result && PQresultStatus(result) == PGRES_TUPLES_OK && take_answer(w, result, 0, n);
 	if (result && PQresultStatus(result) != PGRES_TUPLES_OK)
@@ -71,26 +73,28 @@ static bool
 put_many(Writer *w)
 {
 	static const char *const forms[] = {
-		"SELECT sequence_number, shard_id FROM kinesis.put_records('" STREAM "', (SELECT array_agg(convert_to(d, 'UTF8') ORDER BY o) FROM unnest($1::text[]) WITH ORDINALITY u(d, o)), $2::text[])",
-		"SELECT sequence_number, shard_id FROM kinesis.put_records('" STREAM "', (SELECT array_agg(ROW(convert_to(d, 'UTF8'), k, NULL)::kinesis.put_records_request_entry ORDER BY o) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(d, k, o)))",
+		"SELECT sequence_number, shard_id FROM kinesis.put_records('" STREAM
+		"', (SELECT array_agg(convert_to(d, 'UTF8') ORDER BY o) FROM unnest($1::text[]) WITH ORDINALITY u(d, o)), $2::text[])",
+		"SELECT sequence_number, shard_id FROM kinesis.put_records('" STREAM
+		"', (SELECT array_agg(ROW(convert_to(d, 'UTF8'), k, NULL)::kinesis.put_records_request_entry ORDER BY o) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(d, k, o)))",
 	};
-	int			count = 1 + draw(&w->seed, draw(&w->seed, 4) == 0 ? 300 : 20);
-	int			first = ledgers[w->id].count;
-	size_t		size = 64;
-	char	   *data;
-	char	   *keys = malloc(count * 32 + 3);
-	char	   *d;
-	char	   *k = keys;
-	char	  **texts = malloc(count * sizeof(char *));
+	int count = 1 + draw(&w->seed, draw(&w->seed, 4) == 0 ? 300 : 20);
+	int first = ledgers[w->id].count;
+	size_t size = 64;
+	char *data;
+	char *keys = malloc(count * 32 + 3);
+	char *d;
+	char *k = keys;
+	char **texts = malloc(count * sizeof(char *));
 	const char *values[2];
-	PGresult   *result;
-	bool		good;
+	PGresult *result;
+	bool good;
 
 	*k++ = '{';
 	for (int i = 0; i < count; i++)
 	{
-		bool		ordered = draw(&w->seed, 4) == 0;
-		char		key[32];
+		bool ordered = draw(&w->seed, 4) == 0;
+		char key[32];
 
 		choose_key(w, ordered, key);
 		texts[i] = record_text(w->id, ledger_add(w->id, ordered), &w->seed);
@@ -138,7 +142,7 @@ lose_connection(Writer *w, int first, Fate fate)
 static void
 autocommit_turn(Writer *w)
 {
-	int			first = ledgers[w->id].count;
+	int first = ledgers[w->id].count;
 
 	if (put_some(w))
 		settle(w->id, first, ledgers[w->id].count, FATE_STORED);
@@ -152,10 +156,10 @@ autocommit_turn(Writer *w)
 static void
 prepare(Writer *w, int first)
 {
-	int			end = ledgers[w->id].count;
-	bool		commit = draw(&w->seed, 3) != 0;
-	char		gid[64];
-	char		sql[128];
+	int end = ledgers[w->id].count;
+	bool commit = draw(&w->seed, 3) != 0;
+	char gid[64];
+	char sql[128];
 
 	sprintf(gid, "stress_%d_%d", w->id, w->prepared++);
 	snprintf(sql, sizeof(sql), "PREPARE TRANSACTION '%s'", gid);
@@ -180,15 +184,15 @@ prepare(Writer *w, int first)
 	pause_ms(draw(&w->seed, 100));
 	snprintf(sql, sizeof(sql), "%s PREPARED '%s'", commit ? "COMMIT" : "ROLLBACK", gid);
 	while (!tell(w->other, sql) && PQstatus(w->other) != CONNECTION_OK)
-		w->other = connect_again(w->other, primary);	/* it survives the crash, unless this had ended it before */
+		w->other = connect_again(w->other, primary); /* it survives the crash, unless this had ended it before */
 }
 
 static void
 transaction_turn(Writer *w)
 {
-	int			first = ledgers[w->id].count;
-	int			steps = 1 + draw(&w->seed, 5);
-	unsigned	end;
+	int first = ledgers[w->id].count;
+	int steps = 1 + draw(&w->seed, 5);
+	unsigned end;
 
 	if (!tell(w->conn, "BEGIN"))
 	{
@@ -197,8 +201,8 @@ transaction_turn(Writer *w)
 	}
 	for (int i = 0; i < steps; i++)
 	{
-		int			since = ledgers[w->id].count;
-		bool		savepoint = draw(&w->seed, 3) == 0;
+		int since = ledgers[w->id].count;
+		bool savepoint = draw(&w->seed, 3) == 0;
 
 		if (savepoint)
 			tell(w->conn, "SAVEPOINT s");
@@ -219,7 +223,7 @@ transaction_turn(Writer *w)
 		return;
 	}
 	if (draw(&w->seed, 100) == 0)
-		pause_ms(500 + draw(&w->seed, 1500));	/* a long transaction holds readers back, and resharding */
+		pause_ms(500 + draw(&w->seed, 1500)); /* a long transaction holds readers back, and resharding */
 	end = draw(&w->seed, 10);
 	if (end < 2)
 	{
@@ -233,11 +237,12 @@ transaction_turn(Writer *w)
 	}
 	else
 	{
-		PGresult   *result = PQexec(w->conn, "COMMIT");
+		PGresult *result = PQexec(w->conn, "COMMIT");
 
 		/* A transaction that had failed answers COMMIT with ROLLBACK. */
 		if (PQresultStatus(result) == PGRES_COMMAND_OK)
-			settle(w->id, first, ledgers[w->id].count, strcmp(PQcmdStatus(result), "COMMIT") == 0 ? FATE_STORED : FATE_LOST);
+			settle(w->id, first, ledgers[w->id].count,
+				   strcmp(PQcmdStatus(result), "COMMIT") == 0 ? FATE_STORED : FATE_LOST);
 		else if (PQstatus(w->conn) == CONNECTION_OK)
 			settle(w->id, first, ledgers[w->id].count, FATE_LOST);
 		PQclear(result);
@@ -249,7 +254,7 @@ transaction_turn(Writer *w)
 void *
 write_load(void *arg)
 {
-	Writer		w = {.id = (int) (intptr_t) arg};
+	Writer w = {.id = (int) (intptr_t) arg};
 
 	w.seed = 17 * (w.id + 1);
 	w.conn = connect_again(NULL, primary);
