@@ -90,21 +90,19 @@ put_varlena(char *base, char *p, const char *bytes, Size len)
 	return p + len;
 }
 
-/* Forms the heap tuple of a record at 'to' but for its number.  The record's bytes are copied here, once. */
+/* Forms the heap tuple of a record at 'to' but for its number and shard.  The record's bytes are copied here, once. */
 static void
 form_record(KinNewRecord *record, const KinPutEntry *entry, char *to)
 {
 	HeapTupleHeader header = (HeapTupleHeader) to;
 	char *base = to + STORED_HOFF;
-	char *p = base + sizeof(int64);
-	int32 shard = record->shard->index;
+	char *p = base + sizeof(int64) + sizeof(int32);
 
 	memset(to, 0, STORED_HOFF);
 	HeapTupleHeaderSetNatts(header, KIN_STORED_COLUMNS);
 	header->t_infomask = HEAP_HASVARWIDTH;
 	header->t_hoff = STORED_HOFF;
-	memcpy(p, &shard, sizeof(shard));
-	p = put_varlena(base, p + sizeof(shard), entry->key, entry->key_len);
+	p = put_varlena(base, p, entry->key, entry->key_len);
 	p = put_varlena(base, p, entry->data, entry->data_len);
 	record->tuple.t_data = header;
 	record->tuple.t_len = p - to;
@@ -151,8 +149,7 @@ kin_throttled_message(KinStream *stream, KinShard *shard)
 					stream->name, kin_account_id_setting);
 }
 
-static void
-raise_throttled(KinStream *stream, KinShard *shard)
+pg_attribute_noreturn() static void raise_throttled(KinStream *stream, KinShard *shard)
 {
 	ereport(ERROR,
 			(kin_errcode(KIN_THROUGHPUT_EXCEEDED), errmsg_internal("%s", kin_throttled_message(stream, shard)),
@@ -171,35 +168,60 @@ compare_shards(const void *a, const void *b)
 }
 
 /*
- * Routes the records to the open shards and locks the shards' slices.  A map that changes on the way (a split) is read
- * again; once all locks are held none of the shards can be closed before this transaction ends.
+ * Routes the records that have no place yet to the open shards and locks the shards' slices; returns how many are in
+ * 'order'.  A map that changes on the way (a split) is read again.
  */
-static KinStream *
-route(KinStream *stream, const KinPutEntry *entries, const KinHashKey *hashes, int n, KinNewRecord **order)
+static int
+route(KinStream **stream, const KinHashKey *hashes, int n, KinNewRecord **order)
 {
-	for (;; stream = kin_stream_open(stream->name))
+	for (;; *stream = kin_stream_open((*stream)->name))
 	{
 		bool current = true;
 		bool one_shard = true;
+		int m = 0;
 
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < n; i++)
 		{
-			new_records[i].shard = kin_shard_for_hash(stream, hashes[i]);
-			new_records[i].size = entries[i].data_len + entries[i].key_len;
-			new_records[i].number = -1;
-			new_records[i].throttled = false;
-			order[i] = &new_records[i];
-			one_shard &= new_records[i].shard == new_records[0].shard;
+			if (new_records[i].placed)
+				continue;
+			new_records[i].shard = kin_shard_for_hash(*stream, hashes[i]);
+			order[m++] = &new_records[i];
+			one_shard &= new_records[i].shard == order[0]->shard;
 		}
 		if (!one_shard)
-			qsort(order, n, sizeof(*order), compare_shards);
-		for (int i = 0; i < n && current; i++)
+			qsort(order, m, sizeof(*order), compare_shards);
+		for (int i = 0; i < m && current; i++)
 			if (i == 0 || order[i]->shard != order[i - 1]->shard)
-				current = kin_append_prepare(stream, order[i]->shard);
+				current = kin_append_prepare(*stream, order[i]->shard);
 		if (current)
-			return stream;
+			return m;
 	}
+}
+
+/* Appends the routed records shard by shard; false when some must be routed again. */
+static bool
+place(KinStream *stream, KinNewRecord **order, int m, KinAppendMode mode, int64 minimum)
+{
+	for (int i = 0, next; i < m; i = next)
+	{
+		KinShard *shard = order[i]->shard;
+
+		for (next = i + 1; next < m && order[next]->shard == shard; next++)
+			;
+		switch (kin_append(stream, shard, order + i, next - i, mode, minimum))
+		{
+			case KIN_APPENDED:
+				break;
+			case KIN_APPEND_REFUSED:
+				raise_throttled(stream, shard);
+			case KIN_APPEND_MOVED:
+				return false;
+		}
+		for (int k = i; k < next; k++)
+			order[k]->placed = true;
+	}
+	return true;
 }
 
 KinNewRecord *
@@ -226,23 +248,24 @@ kin_put(const char *stream_name, const KinPutEntry *entries, int n, KinAppendMod
 		room = add_size(room, stored_size(&entries[i]));
 	}
 
-	stream = route(stream, entries, hashes, n, order);
 	if (room >= KIN_LARGE_CALL)
 		kin_keep_memory();
 	to = reserve_scratch(room);
 	for (int i = 0; i < n; i++)
 	{
+		new_records[i].size = entries[i].data_len + entries[i].key_len;
+		new_records[i].number = -1;
+		new_records[i].throttled = false;
+		new_records[i].placed = false;
 		form_record(&new_records[i], &entries[i], to);
 		to += stored_size(&entries[i]);
 	}
-	for (int i = 0, next; i < n; i = next)
+	for (;; stream = kin_stream_open(stream->name))
 	{
-		KinShard *shard = order[i]->shard;
+		int m = route(&stream, hashes, n, order);
 
-		for (next = i + 1; next < n && order[next]->shard == shard; next++)
-			;
-		if (!kin_append(stream, shard, order + i, next - i, mode, minimum))
-			raise_throttled(stream, shard);
+		if (place(stream, order, m, mode, minimum))
+			break;
 	}
 	trim_scratch();
 	*stream_out = stream;

@@ -12,7 +12,10 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/sysattr.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -27,6 +30,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "compat.h"
@@ -87,19 +91,32 @@ static const CustomExecMethods exec_methods = {
 	.ReScanCustomScan = rescan,
 };
 
-/* Is this function kinesis.read_shard?  By name, schema and arguments: the OID differs in every database. */
+/*
+ * Is this function our read_shard?  The OID differs in every database, so it is known by its C symbol: only a superuser
+ * can make a C function, while a schema named kinesis may be anybody's where the extension is not installed.
+ */
 static bool
 is_read_shard(FuncExpr *call)
 {
-	char *name;
+	HeapTuple tuple;
+	Form_pg_proc proc;
+	bool ours = false;
 
 	if (!call->funcretset || list_length(call->args) != 4)
 		return false;
-	name = get_func_name(call->funcid);
-	if (name == NULL || strcmp(name, "read_shard") != 0)
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(call->funcid));
+	if (!HeapTupleIsValid(tuple))
 		return false;
-	name = get_namespace_name(get_func_namespace(call->funcid));
-	return name != NULL && strcmp(name, "kinesis") == 0;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	if (proc->prolang == ClanguageId && strcmp(NameStr(proc->proname), "read_shard") == 0)
+	{
+		bool isnull;
+		Datum symbol = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+
+		ours = !isnull && strcmp(TextDatumGetCString(symbol), "kin_read_shard") == 0;
+	}
+	ReleaseSysCache(tuple);
+	return ours;
 }
 
 /* Columns that the query looks at, as pull_varattnos() counts them. */

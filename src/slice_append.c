@@ -416,7 +416,17 @@ open_for_append(KinShard *shard, KinSlice *slice)
 	return rel;
 }
 
-bool
+/*
+ * A slice that kin_append_prepare() has locked can't lose its shard to a split before we end.  For any other the lock
+ * was taken just now, perhaps after waiting for a split, so the map must still be the one by which we routed.
+ */
+static bool
+still_ours(KinStream *stream, KinShard *shard, int64 lower)
+{
+	return lower == shard->locked_slice || kin_stream_is_current(stream);
+}
+
+KinAppendResult
 kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, KinAppendMode mode, int64 minimum)
 {
 	HeapTuple tuples[APPEND_BATCH];
@@ -442,6 +452,11 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 			if (slice && (rel = open_for_append(shard, slice)) != NULL)
 				opened = slice->lower;
 		}
+		if (rel && !still_ours(stream, shard, opened))
+		{
+			relation_close(rel, NoLock);
+			return KIN_APPEND_MOVED;
+		}
 		slot = kin_shard_lock(stream, shard);
 		base = Max(Max(slot->last_number, minimum) + 1, kin_number_of_ms(now_ms));
 		slice = kin_slice_for_number(shard, base);
@@ -462,9 +477,9 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 							errmsg("shard %s has no sequence numbers left", kin_shard_id(shard->index))));
 		if (slice == NULL)
 		{
+			/* Whoever makes a slice tells everybody, us included, that the stream has changed. */
 			kin_slice_make(stream, shard, base);
-			kin_shard_read_slices(stream, shard, true);
-			continue;
+			return KIN_APPEND_MOVED;
 		}
 		rel = open_for_append(shard, slice);
 		if (rel)
@@ -482,11 +497,14 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 		for (int i = 0; i < n; i++)
 		{
 			KinNewRecord *record = records[i];
+			char *stamp;
 
 			if (record->throttled)
 				continue;
 			record->number = base + k;
-			memcpy((char *) record->tuple.t_data + record->tuple.t_data->t_hoff, &record->number, sizeof(int64));
+			stamp = (char *) record->tuple.t_data + record->tuple.t_data->t_hoff;
+			memcpy(stamp, &record->number, sizeof(int64));
+			memcpy(stamp + sizeof(int64), &shard->index, sizeof(int32));
 			tuples[k++] = &record->tuple;
 		}
 		/* Before the rows: if storing them fails half-way, no number is given out twice. */
@@ -495,5 +513,5 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 	}
 	kin_slot_unlock(slot);
 	relation_close(rel, NoLock);
-	return passed >= 0;
+	return passed >= 0 ? KIN_APPENDED : KIN_APPEND_REFUSED;
 }
