@@ -86,23 +86,29 @@ learn_shards(Reader *r)
 	return good;
 }
 
-/* Is a shard closed, by a look that comes before the read whose end is judged by it? */
+/*
+ * Is a shard closed and read to its end?  Only get_records tells: read_shard gives no rows at an open transaction, too, and
+ * on a standby a transaction that died in a crash of the primary can count as open behind the end of its shard.
+ */
 static int
-is_closed(Reader *r, int index)
+is_at_end(Reader *r, int index)
 {
 	char id[32];
-	const char *values[] = {id};
+	char after[32];
+	const char *values[] = {id, after};
 	PGresult *result;
-	int closed = -1;
+	int at_end = -1;
 
 	sprintf(id, "shardId-%012d", index);
+	sprintf(after, "%lld", (long long) (r->shards[index].after < 0 ? 0 : r->shards[index].after));
 	result = ask(r->conn,
-				 "SELECT ending_sequence_number IS NOT NULL FROM kinesis.list_shards('" STREAM "') WHERE shard_id = $1",
-				 1, values);
-	if (result && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
-		closed = PQgetvalue(result, 0, 0)[0] == 't';
+				 "SELECT next_shard_iterator IS NULL AND records = '{}' FROM "
+				 "kinesis.get_records(kinesis.get_shard_iterator('" STREAM "', $1, 'AFTER_SEQUENCE_NUMBER', $2), 1)",
+				 2, values);
+	if (result && PQresultStatus(result) == PGRES_TUPLES_OK)
+		at_end = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
-	return closed;
+	return at_end;
 }
 
 /* One call of read_shard; number of records, -1 when the connection is lost. */
@@ -112,12 +118,9 @@ turn_read_shard(Reader *r, int index)
 	char id[32];
 	char after[32];
 	const char *values[] = {id, after};
-	int closed = is_closed(r, index);
 	PGresult *result;
 	int n;
 
-	if (closed < 0)
-		return -1;
 	sprintf(id, "shardId-%012d", index);
 	sprintf(after, "%lld", (long long) r->shards[index].after);
 	result =
@@ -138,8 +141,14 @@ turn_read_shard(Reader *r, int index)
 		list_add(&lists[r->id], index, r->shards[index].after, PQgetvalue(result, i, 1), PQgetlength(result, i, 1));
 	}
 	PQclear(result);
-	if (n == 0 && closed)
-		r->shards[index].done = true;
+	if (n == 0)
+	{
+		int at_end = is_at_end(r, index);
+
+		if (at_end < 0)
+			return -1;
+		r->shards[index].done = at_end;
+	}
 	return n;
 }
 

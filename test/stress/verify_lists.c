@@ -72,6 +72,35 @@ verify_order(const List *list)
 	free(last);
 }
 
+/* For whoever looks for the cause of a fault: which shards it is about, and up to where the reader came. */
+static void
+print_missing(const List *truth, const List *reader)
+{
+	for (int shard = 0; shard < SHARDS_MAX; shard++)
+	{
+		int there = 0;
+		int mine = 0;
+		int64_t last = -1;
+		int64_t end = -1;
+
+		for (int i = 0; i < truth->count; i++)
+			if (truth->reads[i].shard == shard)
+			{
+				there++;
+				end = truth->reads[i].number;
+			}
+		for (int i = 0; i < reader->count; i++)
+			if (reader->reads[i].shard == shard)
+			{
+				mine++;
+				last = reader->reads[i].number;
+			}
+		if (there != mine)
+			printf("# %s: shard %d has %d records up to %lld, read were %d up to %lld\n", reader->name, shard, there,
+				   (long long) end, mine, (long long) last);
+	}
+}
+
 /* A reader has read what is there: the same records, each once, in order. */
 int
 verify(const List *truth, const List *reader)
@@ -110,6 +139,8 @@ verify(const List *truth, const List *reader)
 		}
 	}
 	free(mine);
+	if (faults > before && !quiet)
+		print_missing(truth, reader);
 	return faults - before;
 }
 
