@@ -12,10 +12,29 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/xlog.h"
 #include "utils/rel.h"
 
 #include "compat.h"
 #include "shard_walk.h"
+
+/*
+ * Where the shard's last append ended, so that a reader does not look through the zero pages that are set aside behind it.
+ * Asked after the snapshot was taken: what the snapshot sees had been appended by then.
+ */
+static KinTail
+known_tail(KinShard *shard)
+{
+	KinTail tail = {.file = InvalidOid};
+	KinShardSlot *slot = RecoveryInProgress() ? NULL : kin_slot_peek(&shard->key);
+
+	if (slot && kin_slot_lock(slot, &shard->key))
+	{
+		tail = slot->tail;
+		kin_slot_unlock(slot);
+	}
+	return tail;
+}
 
 void
 kin_walk_begin(KinShardWalk *walk, KinStream *stream, KinShard *shard, Snapshot snapshot, int64 after)
@@ -33,6 +52,7 @@ kin_walk_begin(KinShardWalk *walk, KinStream *stream, KinShard *shard, Snapshot 
 	walk->current = -1;
 	walk->rel = NULL;
 	walk->blocked = false;
+	walk->tail = known_tail(shard);
 }
 
 static void
@@ -65,7 +85,8 @@ kin_walk_next(KinShardWalk *walk, int64 *number)
 		/* A slice that is gone was past retention: go on behind it. */
 		walk->rel = try_relation_open(walk->slices[walk->current].relid, AccessShareLock);
 		if (walk->rel)
-			kin_slice_scan_begin(&walk->scan, walk->rel, walk->snapshot, walk->after);
+			kin_slice_scan_begin(&walk->scan, walk->rel, walk->snapshot, walk->after,
+								 walk->tail.file == walk->rel->rd_node.relNode ? walk->tail.block + 1 : MaxBlockNumber);
 	}
 }
 

@@ -16,6 +16,7 @@ typedef struct KinShardWalk
 	int64 after;
 	Snapshot snapshot;
 	Relation rel; /* of the current slice, or NULL */
+	KinTail tail; /* where the shard's last append ended, if known */
 	bool blocked; /* stopped at a record of an open transaction */
 } KinShardWalk;
 

@@ -228,38 +228,64 @@ page_first_number(Relation rel, BlockNumber block, int64 *number)
 }
 
 /*
- * First page that can hold a number greater than 'after': binary search for the last page whose smallest number is at
- * or below it.  A probe that hits a page without records steps on to the next that has some.
+ * Does a page, or the next one behind it that has records, begin at or below 'after'?  *probe is the page that answered;
+ * false, too, when there is none with records before 'end'.
+ */
+static bool
+begins_at_or_below(Relation rel, BlockNumber *probe, BlockNumber end, int64 after)
+{
+	int64 number;
+
+	for (; *probe < end; (*probe)++)
+		if (page_first_number(rel, *probe, &number))
+			return number <= after;
+	return false;
+}
+
+/*
+ * First page that can hold a number greater than 'after': the last page that begins at or below it.  Most readers are
+ * near the end, so steps that double go back from there, and a binary search looks between the last two.  A probe that
+ * hits a page without records goes on to the next that has some.
  */
 static BlockNumber
 find_block(Relation rel, BlockNumber nblocks, int64 after)
 {
 	BlockNumber lo = 0;       /* may hold it */
 	BlockNumber hi = nblocks; /* this and all later begin behind it */
+	BlockNumber probe;
 
+	for (BlockNumber step = 1; hi > step; step *= 2)
+	{
+		BlockNumber start = hi - step;
+
+		probe = start;
+		if (begins_at_or_below(rel, &probe, hi, after))
+		{
+			lo = probe;
+			break;
+		}
+		hi = start;
+	}
 	while (hi - lo > 1)
 	{
 		BlockNumber mid = lo + (hi - lo) / 2;
-		BlockNumber probe = mid;
-		int64 number = 0;
 
-		while (probe < hi && !page_first_number(rel, probe, &number))
-			probe++;
-		if (probe == hi || number > after)
-			hi = mid;
-		else
+		probe = mid;
+		if (begins_at_or_below(rel, &probe, hi, after))
 			lo = probe;
+		else
+			hi = mid;
 	}
 	return lo;
 }
 
 void
-kin_slice_scan_begin(KinSliceScan *scan, Relation rel, Snapshot snapshot, int64 after)
+kin_slice_scan_begin(KinSliceScan *scan, Relation rel, Snapshot snapshot, int64 after, BlockNumber most)
 {
 	scan->rel = rel;
 	scan->snapshot = snapshot;
 	scan->after = after;
-	scan->nblocks = RelationGetNumberOfBlocks(rel);
+	scan->nblocks = Min(RelationGetNumberOfBlocks(rel), most);
 	scan->buffer = InvalidBuffer;
 	scan->nitems = 0;
 	scan->next = 0;

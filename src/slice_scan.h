@@ -41,8 +41,11 @@ typedef struct KinSliceScan
 	KinItem items[MaxHeapTuplesPerPage];
 } KinSliceScan;
 
-/* Begins a walk behind 'after'; the relation stays open and locked by the caller until the end. */
-extern void kin_slice_scan_begin(KinSliceScan *scan, Relation rel, Snapshot snapshot, int64 after);
+/*
+ * Begins a walk behind 'after' through at most so many pages; the relation stays open and locked by the caller until the
+ * end.
+ */
+extern void kin_slice_scan_begin(KinSliceScan *scan, Relation rel, Snapshot snapshot, int64 after, BlockNumber most);
 
 /* Next record, or NULL at the end (then 'blocked' tells why).  The tuple lives in the pinned page until the next call. */
 extern HeapTupleHeader kin_slice_scan_next(KinSliceScan *scan, int64 *number);
