@@ -23,6 +23,8 @@ is( system("cc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -I$include $Fi
 my $primary = kinesis_node('primary', allows_streaming => 1, conf => <<'CONF');
 max_connections = 60
 restart_after_crash = on
+# Test::Cluster turns it off; on, commits take their time, and the crash meets some of them.
+fsync = on
 max_prepared_transactions = 50
 max_locks_per_transaction = 512
 wal_keep_size = 1GB
@@ -96,4 +98,17 @@ is(join(' ', $run->full_results), '0', 'and it is good');
 
 $standby->stop;
 $primary->stop;
+
+# Clients that connect anew would hide it: nobody died but whom we have killed, and background workers had no trouble.
+my $log = slurp_file($primary->logfile);
+my @died = grep { !/terminated by signal 9/ } $log =~ /^.*terminated by signal.*$/mg;
+is("@died", '', 'no backend died by itself');
+is(scalar(() = $log =~ /terminated by signal 9/g), 1, 'one was killed');
+unlike(slurp_file($standby->logfile), qr/terminated by signal/, 'none died on the standby');
+foreach my $node ($primary, $standby)
+{
+	# The prefix of a process without a client has no name of an application.
+	my @trouble = slurp_file($node->logfile) =~ /^(.*(?:PANIC:|TRAP:|\[\d+\] (?:ERROR|WARNING):).*)$/mg;
+	is(join("\n", @trouble[0 .. ($#trouble < 9 ? $#trouble : 9)]), '', 'no trouble in the log of ' . $node->name);
+}
 done_testing();

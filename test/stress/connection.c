@@ -1,10 +1,11 @@
 /*
- * connection.c - sessions that come back after the server has been killed.
+ * connection.c - sessions that come back after the server has been killed; errors that nobody expects.
  *
- * Owns:    nothing; each thread has a connection of its own.
- * Locking: none.
+ * Owns:    the count of faults; each thread has a connection of its own.
+ * Locking: counts are atomic; the longest time away may lose a race, it is only shown.
  * Runs in: every thread of the stress client.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,51 @@
 
 #include "stress.h"
 
-long reconnects;
+#define FAULTS_SHOWN 20
+
+Work work;
+long faults_met;
+double away;
+
+/* Something that must not happen while the load runs, whatever the lists say in the end. */
+void
+fault(const char *format, ...)
+{
+	va_list arguments;
+	char text[1000];
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	if (__sync_fetch_and_add(&faults_met, 1) < FAULTS_SHOWN)
+		fprintf(stderr, "FAULT: %s%s", text, text[0] && text[strlen(text) - 1] == '\n' ? "" : "\n");
+}
+
+/*
+ * An error is a fault, unless its SQLSTATE is among those allowed (one space apart) or it is the server that goes away:
+ * then the caller connects anew.
+ */
+void
+check_error(PGconn *conn, const PGresult *result, const char *what, const char *allowed)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (PQresultStatus(result) != PGRES_FATAL_ERROR && PQresultStatus(result) != PGRES_BAD_RESPONSE)
+		return;
+	if (PQstatus(conn) != CONNECTION_OK)
+		return;
+	if (state == NULL || strstr(allowed, state) == NULL)
+		fault("%s: %s %s", what, state ? state : "no SQLSTATE", PQresultErrorMessage(result));
+}
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
 
 void
 pause_ms(int ms)
@@ -32,10 +77,12 @@ draw(unsigned *seed, unsigned below)
 PGconn *
 connect_again(PGconn *conn, const char *conninfo)
 {
+	double since = now();
+
 	if (conn)
 	{
 		PQfinish(conn);
-		__sync_fetch_and_add(&reconnects, 1);
+		COUNT(reconnects);
 	}
 	for (int i = 0; i < 1200; i++)
 	{
@@ -43,12 +90,14 @@ connect_again(PGconn *conn, const char *conninfo)
 		if (PQstatus(conn) == CONNECTION_OK)
 		{
 			PQclear(PQexec(conn, "SET client_min_messages = error"));
+			if (now() - since > away)
+				away = now() - since;
 			return conn;
 		}
 		PQfinish(conn);
 		pause_ms(50);
 	}
-	fprintf(stderr, "the server did not come back within a minute\n");
+	fault("the server did not come back within a minute");
 	exit(2);
 }
 

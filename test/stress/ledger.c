@@ -43,40 +43,57 @@ ledger_add(int writer, bool ordered)
 }
 
 static unsigned
-checksum(int writer, int n, int filler)
+checksum(int writer, int n, const char *key, int filler)
 {
 	unsigned h = 2166136261u;
 
 	for (int i = 0; i < 3; i++)
 		h = (h ^ (unsigned) (i == 0 ? writer : i == 1 ? n : filler)) * 16777619u;
+	for (; *key; key++)
+		h = (h ^ (unsigned char) *key) * 16777619u;
 	return h;
 }
 
-/* Data of a record: who, which, how long, a checksum, and a filler that makes sizes vary. */
+/* A byte of the filler.  Neighbouring records and places differ, so bytes of another record or page are seen. */
+static char
+filler_byte(unsigned sum, int i)
+{
+	return 'a' + (sum + (unsigned) i * 7 + ((unsigned) i >> 6)) % 26;
+}
+
+/* Data of a record: who, which, under what key, how long, a checksum, and a filler that makes sizes vary. */
 char *
-record_text(int writer, int n, unsigned *seed)
+record_text(int writer, int n, const char *key, unsigned *seed)
 {
 	unsigned kind = draw(seed, 100);
 	int filler = kind < 80 ? (int) draw(seed, 200) : kind < 97 ? (int) draw(seed, 3000) : (int) draw(seed, 20000);
-	char *text = malloc(filler + 64);
-	int len = sprintf(text, "%d %d %d %u ", writer, n, filler, checksum(writer, n, filler));
+	unsigned sum = checksum(writer, n, key, filler);
+	char *text = malloc(filler + KEY_MAX + 64);
+	int len = sprintf(text, "%d %d %s %d %u ", writer, n, key, filler, sum);
 
-	memset(text + len, 'x', filler);
+	for (int i = 0; i < filler; i++)
+		text[len + i] = filler_byte(sum, i);
 	text[len + filler] = '\0';
 	return text;
 }
 
+/* Is it what a writer has put, byte by byte, under this key?  A reader sees only records that are in their ledger by now. */
 bool
-record_parse(const char *data, int len, int *writer, int *n)
+record_parse(const char *data, int len, const char *key, int *writer, int *n)
 {
+	char put_key[KEY_MAX];
 	int filler;
-	int head;
+	int head = 0;
 	unsigned sum;
 
-	if (sscanf(data, "%d %d %d %u %n", writer, n, &filler, &sum, &head) != 4)
+	if (sscanf(data, "%d %d %31s %d %u%n", writer, n, put_key, &filler, &sum, &head) != 5 || data[head++] != ' ')
 		return false;
-	return sum == checksum(*writer, *n, filler) && len == head + filler && *writer >= 0 && *writer < WRITERS &&
-		   *n >= 0 && *n < ledgers[*writer].count;
+	if (strcmp(key, put_key) != 0 || sum != checksum(*writer, *n, key, filler) || len != head + filler)
+		return false;
+	for (int i = 0; i < filler; i++)
+		if (data[head + i] != filler_byte(sum, i))
+			return false;
+	return *writer >= 0 && *writer < WRITERS && *n >= 0 && *n < ledgers[*writer].count;
 }
 
 /* Writes the fate of a run of records that is still open. */
@@ -107,8 +124,10 @@ exists(PGconn *conn, const char *gid)
 {
 	const char *values[] = {gid};
 	PGresult *result = ask(conn, "SELECT FROM pg_prepared_xacts WHERE gid = $1", 1, values);
-	bool found = PQntuples(result) > 0;
+	bool found = result && PQntuples(result) > 0;
 
+	if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK)
+		fault("could not look for %s: %s", gid, PQerrorMessage(conn));
 	PQclear(result);
 	return found;
 }
@@ -129,7 +148,7 @@ resolve_prepared(PGconn *conn)
 		{
 			snprintf(sql, sizeof(sql), "%s PREPARED '%s'", p->commit ? "COMMIT" : "ROLLBACK", p->gid);
 			if (!tell(conn, sql))
-				fprintf(stderr, "could not end %s: %s", p->gid, PQerrorMessage(conn));
+				fault("could not end %s: %s", p->gid, PQerrorMessage(conn));
 		}
 		settle(p->writer, p->first, p->end, p->commit ? FATE_STORED : FATE_LOST);
 	}

@@ -28,7 +28,8 @@ typedef struct Reader
 	PGconn *conn;
 	Shard *shards;
 	int nshards;
-	bool at_end; /* the last round met nothing new and no closed shard that is not done */
+	const char *allowed; /* SQLSTATEs of errors after which it just tries again */
+	bool at_end;         /* the last round met nothing new and no closed shard that is not done */
 } Reader;
 
 static const struct
@@ -44,7 +45,7 @@ static const struct
 List lists[READERS];
 
 static void
-list_add(List *list, int shard, int64_t number, const char *data, int len)
+list_add(List *list, int shard, int64_t number, const char *data, int len, const char *key)
 {
 	Read *read;
 
@@ -55,7 +56,7 @@ list_add(List *list, int shard, int64_t number, const char *data, int len)
 	}
 	read = &list->reads[list->count++];
 	*read = (Read){.shard = shard, .number = number};
-	if (!record_parse(data, len, &read->writer, &read->n))
+	if (!record_parse(data, len, key, &read->writer, &read->n))
 		read->writer = -1; /* the verdict names it */
 }
 
@@ -70,6 +71,7 @@ learn_shards(Reader *r)
 			0, NULL);
 	bool good = result && PQresultStatus(result) == PGRES_TUPLES_OK;
 
+	check_error(r->conn, result, "list_shards", r->allowed);
 	for (int i = 0; good && i < PQntuples(result); i++)
 	{
 		int index = atoi(strrchr(PQgetvalue(result, i, 0), '-') + 1);
@@ -105,6 +107,7 @@ is_at_end(Reader *r, int index)
 				 "SELECT next_shard_iterator IS NULL AND records = '{}' FROM "
 				 "kinesis.get_records(kinesis.get_shard_iterator('" STREAM "', $1, 'AFTER_SEQUENCE_NUMBER', $2), 1)",
 				 2, values);
+	check_error(r->conn, result, "get_records at the end", r->allowed);
 	if (result && PQresultStatus(result) == PGRES_TUPLES_OK)
 		at_end = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
@@ -123,14 +126,13 @@ turn_read_shard(Reader *r, int index)
 
 	sprintf(id, "shardId-%012d", index);
 	sprintf(after, "%lld", (long long) r->shards[index].after);
-	result =
-		ask(r->conn,
-			"SELECT sequence_number, convert_from(data, 'UTF8') FROM kinesis.read_shard('" STREAM "', $1, $2, 500)", 2,
-			values);
+	result = ask(r->conn,
+				 "SELECT sequence_number, convert_from(data, 'UTF8'), partition_key FROM kinesis.read_shard('" STREAM
+				 "', $1, $2, 500)",
+				 2, values);
 	if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
-		if (result)
-			fprintf(stderr, "read_shard: %s", PQresultErrorMessage(result));
+		check_error(r->conn, result, "read_shard", r->allowed);
 		PQclear(result);
 		return -1;
 	}
@@ -138,7 +140,8 @@ turn_read_shard(Reader *r, int index)
 	for (int i = 0; i < n; i++)
 	{
 		r->shards[index].after = atoll(PQgetvalue(result, i, 0));
-		list_add(&lists[r->id], index, r->shards[index].after, PQgetvalue(result, i, 1), PQgetlength(result, i, 1));
+		list_add(&lists[r->id], index, r->shards[index].after, PQgetvalue(result, i, 1), PQgetlength(result, i, 1),
+				 PQgetvalue(result, i, 2));
 	}
 	PQclear(result);
 	if (n == 0)
@@ -172,6 +175,7 @@ turn_get_records(Reader *r, int index)
 		result = ask(r->conn, "SELECT kinesis.get_shard_iterator('" STREAM "', $1, 'TRIM_HORIZON')", 1, arguments);
 		if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK)
 		{
+			check_error(r->conn, result, "get_shard_iterator", r->allowed);
 			PQclear(result);
 			return -1;
 		}
@@ -181,13 +185,12 @@ turn_get_records(Reader *r, int index)
 	values[0] = shard->iterator;
 	result = ask(
 		r->conn,
-		"SELECT g.next_shard_iterator, r.sequence_number, convert_from(r.data, 'UTF8'), cardinality(g.child_shards) "
+		"SELECT g.next_shard_iterator, r.sequence_number, convert_from(r.data, 'UTF8'), cardinality(g.child_shards), r.partition_key "
 		"FROM kinesis.get_records($1, 500, $2::interval) g LEFT JOIN LATERAL unnest(g.records) r ON true",
 		2, values);
 	if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
-		if (result)
-			fprintf(stderr, "get_records: %s", PQresultErrorMessage(result));
+		check_error(r->conn, result, "get_records", r->allowed);
 		PQclear(result);
 		return -1;
 	}
@@ -195,13 +198,13 @@ turn_get_records(Reader *r, int index)
 		if (!PQgetisnull(result, i, 1))
 		{
 			list_add(&lists[r->id], index, atoll(PQgetvalue(result, i, 1)), PQgetvalue(result, i, 2),
-					 PQgetlength(result, i, 2));
+					 PQgetlength(result, i, 2), PQgetvalue(result, i, 4));
 			n++;
 		}
 	if (PQgetisnull(result, 0, 0))
 	{
 		if (PQgetisnull(result, 0, 3) || atoi(PQgetvalue(result, 0, 3)) < 1)
-			fprintf(stderr, "FAULT: %s ended without children\n", id);
+			fault("%s ended without children", id);
 		shard->done = true;
 	}
 	else
@@ -249,6 +252,7 @@ read_tail(void *arg)
 
 	r.conninfo = kinds[r.id].on_standby ? standby : primary;
 	r.wait_ms = kinds[r.id].wait_ms;
+	r.allowed = kinds[r.id].on_standby ? "40001" : ""; /* replay may cancel what stands in its way */
 	r.shards = calloc(SHARDS_MAX, sizeof(Shard));
 	for (int i = 0; i < SHARDS_MAX; i++)
 		r.shards[i].after = -1;
@@ -275,20 +279,20 @@ read_tail(void *arg)
 void
 read_all(PGconn *conn, List *list)
 {
-	PGresult *result =
-		PQexec(conn,
-			   "SELECT s.shard_id, r.sequence_number, convert_from(r.data, 'UTF8') FROM kinesis.list_shards('" STREAM
-			   "') s, "
-			   "LATERAL kinesis.read_shard('" STREAM
-			   "', s.shard_id) WITH ORDINALITY AS r(sequence_number, at, key, data, enc, o) ORDER BY s.shard_id, r.o");
+	PGresult *result = PQexec(
+		conn,
+		"SELECT s.shard_id, r.sequence_number, convert_from(r.data, 'UTF8'), r.key FROM kinesis.list_shards('" STREAM
+		"') s, "
+		"LATERAL kinesis.read_shard('" STREAM
+		"', s.shard_id) WITH ORDINALITY AS r(sequence_number, at, key, data, enc, o) ORDER BY s.shard_id, r.o");
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
-		fprintf(stderr, "reading all: %s", PQresultErrorMessage(result));
+		fprintf(stderr, "FAULT: reading all: %s", PQresultErrorMessage(result));
 		exit(2);
 	}
 	for (int i = 0; i < PQntuples(result); i++)
 		list_add(list, atoi(strrchr(PQgetvalue(result, i, 0), '-') + 1), atoll(PQgetvalue(result, i, 1)),
-				 PQgetvalue(result, i, 2), PQgetlength(result, i, 2));
+				 PQgetvalue(result, i, 2), PQgetlength(result, i, 2), PQgetvalue(result, i, 3));
 	PQclear(result);
 }

@@ -1,7 +1,7 @@
 /*
  * reshard_load.c - splits, merges and rescales at random; purges, vacuums and checkpoints now and then.
  *
- * Owns:    the count of reshardings that worked.
+ * Owns:    nothing.
  * Locking: none.
  * Runs in: two resharding threads and one for maintenance.
  */
@@ -11,8 +11,6 @@
 
 #include "stress.h"
 
-long reshards;
-
 /* Two sessions reshard at the same time, so "it is closed by now" and the like are part of the game. */
 static void
 reshard(PGconn *conn, const char *sql)
@@ -20,14 +18,17 @@ reshard(PGconn *conn, const char *sql)
 	PGresult *result = PQexec(conn, sql);
 
 	if (PQresultStatus(result) == PGRES_TUPLES_OK)
-		__sync_fetch_and_add(&reshards, 1);
+		COUNT(reshards);
 	else if (PQstatus(conn) == CONNECTION_OK)
 	{
 		const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
 		/* Refused by the rules, or stopped by statement_timeout because writers would not end. */
-		if (state && strncmp(state, "KN", 2) != 0 && strcmp(state, "57014") != 0)
-			fprintf(stderr, "%s: %s", sql, PQresultErrorMessage(result));
+		check_error(conn, result, sql, "KN001 KN002 KN003 KN004 KN005 57014");
+		if (state && strcmp(state, "57014") == 0)
+			COUNT(timeouts);
+		else
+			COUNT(refused);
 	}
 	PQclear(result);
 }
@@ -35,7 +36,7 @@ reshard(PGconn *conn, const char *sql)
 void *
 reshard_load(void *arg)
 {
-	unsigned seed = 4711 + (unsigned) (intptr_t) arg;
+	unsigned seed = first_seed + 4711 + (unsigned) (intptr_t) arg;
 	PGconn *conn = connect_again(NULL, primary);
 
 	while (!stop_writing)
@@ -79,29 +80,40 @@ reshard_load(void *arg)
 void *
 maintain(void *arg)
 {
-	unsigned seed = 99;
+	unsigned seed = first_seed + 99;
 	PGconn *conn = connect_again(NULL, primary);
 
 	(void) arg;
 	while (!stop_writing)
 	{
-		PGresult *slices;
+		PGresult *slices = PQexec(conn, "SELECT kinesis.purge()");
 
-		if (!tell(conn, "SELECT kinesis.purge()") && PQstatus(conn) == CONNECTION_OK)
-			fprintf(stderr, "purge: %s", PQerrorMessage(conn));
+		check_error(conn, slices, "purge", "");
+		PQclear(slices);
+		COUNT(purges);
+		/* Slices that hold something; the newest, where aborted records make room in the tail page, more often than others. */
 		slices = PQexec(
 			conn,
-			"SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'kinesis_stream'::regnamespace AND relkind = 'r' AND relpages >= 0 ORDER BY random() LIMIT 5");
+			"SELECT c.oid::regclass FROM pg_class c JOIN kinesis.shard s ON s.shard_index::text = split_part(relname, '/', 2) "
+			"WHERE relnamespace = 'kinesis_stream'::regnamespace AND relkind = 'r' AND pg_relation_size(c.oid) > 0 "
+			"ORDER BY s.ending_sequence_number IS NULL AND random() < 0.5 DESC, random() LIMIT 5");
+		check_error(conn, slices, "looking for slices", "");
 		for (int i = 0; PQresultStatus(slices) == PGRES_TUPLES_OK && i < PQntuples(slices); i++)
 		{
 			char sql[256];
 
-			snprintf(sql, sizeof(sql), "VACUUM %s", PQgetvalue(slices, i, 0));
-			tell(conn, sql);
+			PGresult *result;
+
+			snprintf(sql, sizeof(sql), "VACUUM %s%s", draw(&seed, 4) == 0 ? "FREEZE " : "", PQgetvalue(slices, i, 0));
+			result = PQexec(conn, sql);
+			check_error(conn, result, sql, "");
+			if (PQresultStatus(result) == PGRES_COMMAND_OK)
+				COUNT(vacuums);
+			PQclear(result);
 		}
 		PQclear(slices);
-		if (draw(&seed, 4) == 0)
-			tell(conn, "CHECKPOINT");
+		if (draw(&seed, 4) == 0 && tell(conn, "CHECKPOINT"))
+			COUNT(checkpoints);
 		if (PQstatus(conn) != CONNECTION_OK)
 			conn = connect_again(conn, primary);
 		pause_ms(300 + draw(&seed, 700));

@@ -18,6 +18,7 @@
 #define RESHARDERS 2
 #define READERS    5
 #define SHARDS_MAX 20000
+#define KEY_MAX    32
 
 typedef enum Fate
 {
@@ -64,23 +65,44 @@ extern volatile bool stop_writing; /* writers, resharders and maintenance end th
 extern volatile bool stop_reading; /* readers go on until they are at the end of all shards */
 extern Ledger ledgers[WRITERS];
 extern List lists[READERS];
-extern long reshards;
-extern long reconnects;
+extern unsigned first_seed; /* every thread draws its own from it */
+extern long faults_met;     /* what went wrong while the load ran, and must not */
+extern double away;         /* longest time in seconds until the server answered again */
+
+/* What the load consisted of. */
+typedef struct Work
+{
+	long reshards;
+	long refused;  /* reshardings that the rules refused, since the other session was faster */
+	long timeouts; /* and those that writers did not let through in time */
+	long reconnects;
+	long prepared;
+	long savepoints; /* rolled back to */
+	long purges;
+	long vacuums;
+	long checkpoints;
+} Work;
+
+extern Work work;
+
+#define COUNT(what) __sync_fetch_and_add(&work.what, 1)
 
 /* connection.c: sessions that come back after the server has been killed. */
 extern PGconn *connect_again(PGconn *conn, const char *conninfo);
 extern PGresult *ask(PGconn *conn, const char *sql, int n,
 					 const char *const *values); /* NULL: the connection is lost */
 extern bool tell(PGconn *conn, const char *sql);
+extern void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
+extern void check_error(PGconn *conn, const PGresult *result, const char *what, const char *allowed);
 extern unsigned draw(unsigned *seed, unsigned below);
 extern void pause_ms(int ms);
 
 /* ledger.c */
 extern int ledger_add(int writer, bool ordered);
-extern char *record_text(int writer, int n, unsigned *seed);
-extern bool record_parse(const char *data, int len, int *writer, int *n);
+extern char *record_text(int writer, int n, const char *key, unsigned *seed);
+extern bool record_parse(const char *data, int len, const char *key, int *writer, int *n);
 extern void resolve_prepared(PGconn *conn);
-extern void note_prepared(int writer, int first, int count, const char *gid, bool commit);
+extern void note_prepared(int writer, int first, int end, const char *gid, bool commit);
 extern void settle(int writer, int first, int end, Fate fate);
 
 /* write_load.c, reshard_load.c, read_tail.c: thread bodies; the argument is their number. */
@@ -94,5 +116,6 @@ extern void read_all(PGconn *conn, List *list);
 extern int verify(const List *truth, const List *reader);
 extern int verify_ledger(const List *truth);
 extern int self_test(const List *truth);
+extern int self_test_alone(void);
 
 #endif

@@ -27,6 +27,8 @@ take_answer(Writer *w, PGresult *result, int row, int n)
 
 	if (PQgetisnull(result, row, 0))
 	{
+		/* The limits are lifted, so nothing is throttled. */
+		fault("a put was answered with %s: %s", PQgetvalue(result, row, 2), PQgetvalue(result, row, 3));
 		entry->fate = FATE_LOST;
 		return false;
 	}
@@ -50,20 +52,21 @@ put_one(Writer *w)
 {
 	bool ordered = draw(&w->seed, 2) == 0;
 	int n = ledger_add(w->id, ordered);
-	char key[32];
-	char *data = record_text(w->id, n, &w->seed);
-	const char *values[] = {data, key};
+	char key[KEY_MAX];
+	char *data;
+	const char *values[] = {NULL, key};
 	PGresult *result;
 	bool good;
 
 	choose_key(w, ordered, key);
+	values[0] = data = record_text(w->id, n, key, &w->seed);
 	result = ask(w->conn,
-				 "SELECT sequence_number, shard_id FROM kinesis.put_record('" STREAM "', convert_to($1, 'UTF8'), $2)",
+				 "SELECT sequence_number, shard_id, 'no number', encryption_type FROM kinesis.put_record('" STREAM
+				 "', convert_to($1, 'UTF8'), $2)",
 				 2, values);
 	free(data);
 	good = result && PQresultStatus(result) == PGRES_TUPLES_OK && take_answer(w, result, 0, n);
-	if (result && PQresultStatus(result) != PGRES_TUPLES_OK)
-		fprintf(stderr, "put_record: %s", PQresultErrorMessage(result));
+	check_error(w->conn, result, "put_record", "");
 	PQclear(result);
 	return good;
 }
@@ -73,20 +76,20 @@ static bool
 put_many(Writer *w)
 {
 	static const char *const forms[] = {
-		"SELECT sequence_number, shard_id FROM kinesis.put_records('" STREAM
-		"', (SELECT array_agg(convert_to(d, 'UTF8') ORDER BY o) FROM unnest($1::text[]) WITH ORDINALITY u(d, o)), $2::text[])",
-		"SELECT sequence_number, shard_id FROM kinesis.put_records('" STREAM
-		"', (SELECT array_agg(ROW(convert_to(d, 'UTF8'), k, NULL)::kinesis.put_records_request_entry ORDER BY o) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(d, k, o)))",
+		"SELECT * FROM kinesis.put_records('" STREAM
+		"', (SELECT array_agg(convert_to(d, 'UTF8') ORDER BY o) FROM unnest($1::text[]) WITH ORDINALITY u(d, o)), $2::text[], atomic => $3)",
+		"SELECT * FROM kinesis.put_records('" STREAM
+		"', (SELECT array_agg(ROW(convert_to(d, 'UTF8'), k, NULL)::kinesis.put_records_request_entry ORDER BY o) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(d, k, o)), atomic => $3)",
 	};
 	int count = 1 + draw(&w->seed, draw(&w->seed, 4) == 0 ? 300 : 20);
 	int first = ledgers[w->id].count;
 	size_t size = 64;
 	char *data;
-	char *keys = malloc(count * 32 + 3);
+	char *keys = malloc(count * KEY_MAX + 3);
 	char *d;
 	char *k = keys;
 	char **texts = malloc(count * sizeof(char *));
-	const char *values[2];
+	const char *values[3];
 	PGresult *result;
 	bool good;
 
@@ -94,10 +97,10 @@ put_many(Writer *w)
 	for (int i = 0; i < count; i++)
 	{
 		bool ordered = draw(&w->seed, 4) == 0;
-		char key[32];
+		char key[KEY_MAX];
 
 		choose_key(w, ordered, key);
-		texts[i] = record_text(w->id, ledger_add(w->id, ordered), &w->seed);
+		texts[i] = record_text(w->id, ledger_add(w->id, ordered), key, &w->seed);
 		size += strlen(texts[i]) + 4;
 		k += sprintf(k, "%s%s", i ? "," : "", key);
 	}
@@ -113,10 +116,15 @@ put_many(Writer *w)
 	free(texts);
 	values[0] = data;
 	values[1] = keys;
-	result = ask(w->conn, forms[draw(&w->seed, 2)], 2, values);
+	values[2] = draw(&w->seed, 4) == 0 ? "true" : "false";
+	result = ask(w->conn, forms[draw(&w->seed, 2)], 3, values);
 	good = result && PQresultStatus(result) == PGRES_TUPLES_OK;
-	if (result && !good)
-		fprintf(stderr, "put_records: %s", PQresultErrorMessage(result));
+	check_error(w->conn, result, "put_records", "");
+	if (good && PQntuples(result) != count)
+	{
+		fault("put_records of %d answers with %d rows", count, PQntuples(result));
+		good = false;
+	}
 	for (int i = 0; good && i < count; i++)
 		take_answer(w, result, i, first + i);
 	PQclear(result);
@@ -160,15 +168,22 @@ prepare(Writer *w, int first)
 	bool commit = draw(&w->seed, 3) != 0;
 	char gid[64];
 	char sql[128];
+	PGresult *result;
+	bool good;
 
 	sprintf(gid, "stress_%d_%d", w->id, w->prepared++);
 	snprintf(sql, sizeof(sql), "PREPARE TRANSACTION '%s'", gid);
-	if (!tell(w->conn, sql) && PQstatus(w->conn) == CONNECTION_OK)
+	result = PQexec(w->conn, sql);
+	check_error(w->conn, result, sql, "");
+	/* A transaction that had failed answers with ROLLBACK, and nothing is prepared. */
+	good = PQresultStatus(result) == PGRES_COMMAND_OK && strcmp(PQcmdStatus(result), "PREPARE TRANSACTION") == 0;
+	PQclear(result);
+	if (!good && PQstatus(w->conn) == CONNECTION_OK)
 	{
-		fprintf(stderr, "%s: %s", sql, PQerrorMessage(w->conn));
 		settle(w->id, first, end, FATE_LOST);
 		return;
 	}
+	COUNT(prepared);
 	if (PQstatus(w->conn) != CONNECTION_OK)
 	{
 		/* Prepared or not: it will not be committed by us, so it ends as lost; what is still there is rolled back. */
@@ -183,8 +198,16 @@ prepare(Writer *w, int first)
 		autocommit_turn(w);
 	pause_ms(draw(&w->seed, 100));
 	snprintf(sql, sizeof(sql), "%s PREPARED '%s'", commit ? "COMMIT" : "ROLLBACK", gid);
-	while (!tell(w->other, sql) && PQstatus(w->other) != CONNECTION_OK)
-		w->other = connect_again(w->other, primary); /* it survives the crash, unless this had ended it before */
+	for (bool again = false;; again = true)
+	{
+		result = PQexec(w->other, sql);
+		/* It survives a crash, unless the first try had ended it before. */
+		check_error(w->other, result, sql, again ? "42704" : "");
+		PQclear(result);
+		if (PQstatus(w->other) == CONNECTION_OK)
+			break;
+		w->other = connect_again(w->other, primary);
+	}
 }
 
 static void
@@ -213,7 +236,10 @@ transaction_turn(Writer *w)
 			return;
 		}
 		if (savepoint && draw(&w->seed, 2) && tell(w->conn, "ROLLBACK TO SAVEPOINT s"))
+		{
 			settle(w->id, since, ledgers[w->id].count, FATE_LOST);
+			COUNT(savepoints);
+		}
 		if (savepoint)
 			tell(w->conn, "RELEASE SAVEPOINT s");
 	}
@@ -223,7 +249,7 @@ transaction_turn(Writer *w)
 		return;
 	}
 	if (draw(&w->seed, 100) == 0)
-		pause_ms(500 + draw(&w->seed, 1500)); /* a long transaction holds readers back, and resharding */
+		pause_ms(1000 + draw(&w->seed, 1000)); /* a long transaction holds readers back, and resharding */
 	end = draw(&w->seed, 10);
 	if (end < 2)
 	{
@@ -239,6 +265,7 @@ transaction_turn(Writer *w)
 	{
 		PGresult *result = PQexec(w->conn, "COMMIT");
 
+		check_error(w->conn, result, "COMMIT", "");
 		/* A transaction that had failed answers COMMIT with ROLLBACK. */
 		if (PQresultStatus(result) == PGRES_COMMAND_OK)
 			settle(w->id, first, ledgers[w->id].count,
@@ -256,7 +283,7 @@ write_load(void *arg)
 {
 	Writer w = {.id = (int) (intptr_t) arg};
 
-	w.seed = 17 * (w.id + 1);
+	w.seed = first_seed + 17 * (w.id + 1);
 	w.conn = connect_again(NULL, primary);
 	w.other = connect_again(NULL, primary);
 	while (!stop_writing)
