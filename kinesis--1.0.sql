@@ -317,6 +317,19 @@ BEGIN
 END
 $$;
 
+-- A row that was read again under a lock: it may be gone, or not in a state for changes.
+CREATE FUNCTION kinesis._require_active(s kinesis.stream, stream text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF s.stream_id IS NULL THEN
+        PERFORM kinesis._not_found(kinesis._stream_name(stream));
+    ELSIF s.stream_status <> 'ACTIVE' THEN
+        PERFORM kinesis._raise('ResourceInUseException', format('Stream %s under account %s not ACTIVE, instead in state %s',
+            s.stream_name, kinesis._account_id(), s.stream_status));
+    END IF;
+END
+$$;
+
 -- The same, with the row locked: the lock under which a stream's shards and slices change.
 CREATE FUNCTION kinesis._lock_stream(stream text, "right" text, operation text) RETURNS kinesis.stream
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -326,13 +339,7 @@ DECLARE
 BEGIN
     PERFORM kinesis._count_call(operation, id);
     SELECT * INTO s FROM kinesis.stream WHERE stream_id = id FOR UPDATE;
-    IF NOT FOUND THEN
-        PERFORM kinesis._not_found(kinesis._stream_name(stream));
-    END IF;
-    IF s.stream_status <> 'ACTIVE' THEN
-        PERFORM kinesis._raise('ResourceInUseException', format('Stream %s under account %s not ACTIVE, instead in state %s',
-            s.stream_name, kinesis._account_id(), s.stream_status));
-    END IF;
+    PERFORM kinesis._require_active(s, stream);
     RETURN s;
 END
 $$;
@@ -351,13 +358,7 @@ BEGIN
     PERFORM kinesis._count_call(operation, id);
     EXECUTE format('LOCK TABLE ONLY kinesis_stream.%I IN SHARE UPDATE EXCLUSIVE MODE', s.table_name);
     SELECT * INTO s FROM kinesis.stream WHERE stream_id = id;
-    IF NOT FOUND THEN
-        PERFORM kinesis._not_found(kinesis._stream_name(stream));
-    END IF;
-    IF s.stream_status <> 'ACTIVE' THEN
-        PERFORM kinesis._raise('ResourceInUseException', format('Stream %s under account %s not ACTIVE, instead in state %s',
-            s.stream_name, kinesis._account_id(), s.stream_status));
-    END IF;
+    PERFORM kinesis._require_active(s, stream);
     RETURN s;
 END
 $$;
