@@ -41,6 +41,8 @@ SELECT bool_and(starting_sequence_number > (SELECT ending_sequence_number FROM k
 FROM kinesis.shards WHERE parent_shard_id = 'shardId-000000000000';
 SELECT bool_and(sequence_number > (SELECT ending_sequence_number FROM kinesis.shards WHERE shard_id = 'shardId-000000000000')) AS behind_parent
 FROM kinesis.put_records('clock', ARRAY['a', 'b']::bytea[], ARRAY['k', 'k'], ARRAY[0, 2::numeric ^ 127]);
+-- The closed shard does not expire ahead of its last record, which arrived by the other clock.
+SELECT closed_at >= kinesis.arrival(ending_sequence_number) AS not_before_its_records FROM kinesis.shards WHERE stream_name = 'clock' AND shard_id = 'shardId-000000000000';
 SELECT * FROM kinesis.check_stream('clock');
 
 -- A batch never straddles two slices, and a slice's bounds hold, wherever the clock stands.

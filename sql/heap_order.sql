@@ -70,3 +70,5 @@ UPDATE kinesis.slice SET upper_bound = upper_bound + 1 WHERE stream_id = 1 AND l
 INSERT INTO kinesis.slice VALUES (1, 0, 1, 2);
 SELECT fault, shard_id, regexp_replace(regexp_replace(detail, '[0-9]{13,}', 'N', 'g'), '\(.*\)', '(P)') AS detail FROM kinesis.check_stream('heap') WHERE fault <> 'records';
 SELECT * FROM kinesis.check_stream('sound');
+ALTER TABLE kinesis_stream.sound DETACH PARTITION kinesis_stream."2/0";
+SELECT fault, shard_id, detail FROM kinesis.check_stream('sound');
