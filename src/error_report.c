@@ -60,6 +60,16 @@ kin_hide_context(void)
 		error_context_stack = kin_control_context;
 }
 
+void
+kin_refuse_null(const char *field)
+{
+	ereport(
+		ERROR,
+		(kin_errcode(KIN_VALIDATION),
+		 errmsg("1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
+				field)));
+}
+
 static KinError
 error_by_name(const char *name)
 {

@@ -30,6 +30,9 @@ typedef enum KinError
 extern bool kin_control_context_known;
 extern struct ErrorContextCallback *kin_control_context;
 
+/* Raises ValidationException: this argument, named as in the API, is null. */
+extern void kin_refuse_null(const char *field) pg_attribute_noreturn();
+
 extern void kin_hide_context(void);
 
 extern int kin_errcode(KinError error);

@@ -173,22 +173,13 @@ kin_get_shard_iterator(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < 3; i++)
 		if (PG_ARGISNULL(i))
-			ereport(
-				ERROR,
-				(kin_errcode(KIN_VALIDATION),
-				 errmsg(
-					 "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
-					 fields[i])));
+			kin_refuse_null(fields[i]);
 	stream = kin_stream_open(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	shard_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	type = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	kin_require_right(stream, GetUserId(), KIN_RIGHT_CONSUMER, "GetShardIterator");
 	check_arguments(type, !PG_ARGISNULL(3), !PG_ARGISNULL(4));
 	shard = kin_shard_by_id(stream, shard_id);
-	if (shard == NULL)
-		ereport(ERROR,
-				(kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Shard %s in stream %s under account %s does not exist",
-															 shard_id, stream->name, kin_account_id_setting)));
 
 	iterator.stream_id = stream->id;
 	iterator.shard_index = shard->index;

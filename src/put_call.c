@@ -32,21 +32,11 @@ PG_FUNCTION_INFO_V1(kin_put_records_arrays);
 PG_FUNCTION_INFO_V1(kin_put_records_entries);
 PG_FUNCTION_INFO_V1(kin_shard_for_key);
 
-static void
-refuse_null(const char *field)
-{
-	ereport(
-		ERROR,
-		(kin_errcode(KIN_VALIDATION),
-		 errmsg("1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
-				field)));
-}
-
 static char *
 stream_name_argument(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(0))
-		refuse_null("streamName");
+		kin_refuse_null("streamName");
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
@@ -125,9 +115,9 @@ kin_put_record(PG_FUNCTION_ARGS)
 	bool nulls[3] = {false, false, false};
 
 	if (PG_ARGISNULL(1))
-		refuse_null("data");
+		kin_refuse_null("data");
 	if (PG_ARGISNULL(2))
-		refuse_null("partitionKey");
+		kin_refuse_null("partitionKey");
 	set_bytes(&entry.data, &entry.data_len, PG_GETARG_DATUM(1));
 	set_bytes(&entry.key, &entry.key_len, PG_GETARG_DATUM(2));
 	if (!PG_ARGISNULL(3))
@@ -137,13 +127,7 @@ kin_put_record(PG_FUNCTION_ARGS)
 		minimum = PG_GETARG_INT64(4);
 		check_ordering(stream_name, &entry, minimum);
 	}
-	record = kin_put(stream_name, &entry, 1, KIN_APPEND_PARTIAL, minimum, "PutRecord", &stream);
-	if (record->throttled)
-		ereport(ERROR,
-				(kin_errcode(KIN_THROUGHPUT_EXCEEDED),
-				 errmsg_internal("%s", kin_throttled_message(stream, record->shard)),
-				 errhint(
-					 "Retry after a moment, split the shard, or change its limits with kinesis.set_shard_limits.")));
+	record = kin_put(stream_name, &entry, 1, KIN_APPEND_ALL, minimum, "PutRecord", &stream);
 	values[0] = CStringGetTextDatum(kin_shard_id(record->shard->index));
 	values[1] = Int64GetDatum(record->number);
 	values[2] = CStringGetTextDatum("NONE");
@@ -256,9 +240,9 @@ kin_put_records_arrays(PG_FUNCTION_ARGS)
 	ArrayWalk hash_keys = {0};
 
 	if (PG_ARGISNULL(1))
-		refuse_null("data");
+		kin_refuse_null("data");
 	if (PG_ARGISNULL(2))
-		refuse_null("partitionKeys");
+		kin_refuse_null("partitionKeys");
 	walk_begin(&data, "data", PG_GETARG_DATUM(1), TYPALIGN_INT);
 	walk_begin(&keys, "partition_keys", PG_GETARG_DATUM(2), TYPALIGN_INT);
 	if (has_hash_keys)
@@ -275,10 +259,10 @@ kin_put_records_arrays(PG_FUNCTION_ARGS)
 		Datum value;
 
 		if (!walk_next(&data, &value))
-			refuse_null("data");
+			kin_refuse_null("data");
 		set_bytes(&entries[i].data, &entries[i].data_len, value);
 		if (!walk_next(&keys, &value))
-			refuse_null("partitionKey");
+			kin_refuse_null("partitionKey");
 		set_bytes(&entries[i].key, &entries[i].key_len, value);
 		if (has_hash_keys && walk_next(&hash_keys, &value))
 			set_hash_key(&entries[i], value);
@@ -297,7 +281,7 @@ kin_put_records_entries(PG_FUNCTION_ARGS)
 	TupleDesc columns;
 
 	if (PG_ARGISNULL(1))
-		refuse_null("records");
+		kin_refuse_null("records");
 	walk_begin(&records, "records", PG_GETARG_DATUM(1), TYPALIGN_DOUBLE);
 	check_count(records.length);
 	columns = lookup_rowtype_tupdesc(ARR_ELEMTYPE(DatumGetArrayTypeP(PG_GETARG_DATUM(1))), -1);
@@ -310,7 +294,7 @@ kin_put_records_entries(PG_FUNCTION_ARGS)
 		bool nulls[3];
 
 		if (!walk_next(&records, &value))
-			refuse_null("records");
+			kin_refuse_null("records");
 		header = DatumGetHeapTupleHeader(value);
 		tuple.t_len = HeapTupleHeaderGetDatumLength(header);
 		ItemPointerSetInvalid(&tuple.t_self);
@@ -318,9 +302,9 @@ kin_put_records_entries(PG_FUNCTION_ARGS)
 		tuple.t_data = header;
 		heap_deform_tuple(&tuple, columns, values, nulls);
 		if (nulls[0])
-			refuse_null("data");
+			kin_refuse_null("data");
 		if (nulls[1])
-			refuse_null("partitionKey");
+			kin_refuse_null("partitionKey");
 		set_bytes(&entries[i].data, &entries[i].data_len, values[0]);
 		set_bytes(&entries[i].key, &entries[i].key_len, values[1]);
 		if (!nulls[2])

@@ -264,11 +264,7 @@ kin_get_records(PG_FUNCTION_ARGS)
 	bool nulls[4] = {false, false, false, false};
 
 	if (PG_ARGISNULL(0))
-		ereport(
-			ERROR,
-			(kin_errcode(KIN_VALIDATION),
-			 errmsg(
-				 "1 validation error detected: Value null at 'shardIterator' failed to satisfy constraint: Member must not be null")));
+		kin_refuse_null("shardIterator");
 	if (max_records < 1 || max_records > GET_RECORDS_MAX)
 		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT),
 						errmsg("max_records must be between 1 and %d, not %d", GET_RECORDS_MAX, max_records)));

@@ -32,20 +32,11 @@ kin_read_begin(KinReadRequest *request, KinShardWalk *walk, Snapshot snapshot)
 	int64 after = -1;
 
 	if (request->nulls[0] || request->nulls[1])
-		ereport(
-			ERROR,
-			(kin_errcode(KIN_VALIDATION),
-			 errmsg(
-				 "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
-				 request->nulls[0] ? "streamName" : "shardId")));
+		kin_refuse_null(request->nulls[0] ? "streamName" : "shardId");
 	stream = kin_stream_open(TextDatumGetCString(request->args[0]));
 	shard_id = TextDatumGetCString(request->args[1]);
 	kin_require_right(stream, GetUserId(), KIN_RIGHT_CONSUMER, "GetRecords");
 	shard = kin_shard_by_id(stream, shard_id);
-	if (shard == NULL)
-		ereport(ERROR,
-				(kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Shard %s in stream %s under account %s does not exist",
-															 shard_id, stream->name, kin_account())));
 	if (!request->nulls[2])
 		after = DatumGetInt64(request->args[2]);
 	request->max_records = request->nulls[3] ? PG_INT64_MAX : DatumGetInt64(request->args[3]);

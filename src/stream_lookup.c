@@ -424,8 +424,8 @@ kin_shard_by_index(KinStream *stream, int32 index)
 }
 
 /* As on AWS "0", "shardId-0" and "any-prefix-0" all name the first shard: what counts is the number at the end. */
-KinShard *
-kin_shard_by_id(KinStream *stream, const char *shard_id)
+static KinShard *
+shard_named(KinStream *stream, const char *shard_id)
 {
 	const char *digits = strrchr(shard_id, '-');
 	int64 index = 0;
@@ -440,6 +440,18 @@ kin_shard_by_id(KinStream *stream, const char *shard_id)
 			return NULL;
 	}
 	return kin_shard_by_index(stream, (int32) index);
+}
+
+KinShard *
+kin_shard_by_id(KinStream *stream, const char *shard_id)
+{
+	KinShard *shard = shard_named(stream, shard_id);
+
+	if (shard == NULL)
+		ereport(ERROR,
+				(kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Shard %s in stream %s under account %s does not exist",
+															 shard_id, stream->name, kin_account_id_setting)));
+	return shard;
 }
 
 char *
@@ -524,10 +536,4 @@ char *
 kin_stream_arn(const char *name)
 {
 	return psprintf("arn:aws:kinesis:%s:%s:stream/%s", kin_region_setting, kin_account_id_setting, name);
-}
-
-char *
-kin_account(void)
-{
-	return kin_account_id_setting;
 }

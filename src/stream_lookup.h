@@ -80,11 +80,10 @@ kin_stream_is_current(const KinStream *stream)
 /* Open shard that holds a hash key. */
 extern KinShard *kin_shard_for_hash(KinStream *stream, KinHashKey key);
 
-/* Shard by its id as a user writes it; NULL when there is none (or it has expired). */
+/* Shard by its id as a user writes it, or by its index.  No such shard, or expired: the first raises, the second gives NULL. */
 extern KinShard *kin_shard_by_id(KinStream *stream, const char *shard_id);
 extern KinShard *kin_shard_by_index(KinStream *stream, int32 index);
 extern char *kin_shard_id(int32 index);
-#define KIN_SHARD_ID_LEN 20
 
 /* First number that is still within the retention period. */
 extern int64 kin_stream_horizon(const KinStream *stream);
@@ -94,6 +93,5 @@ extern void kin_shard_read_slices(KinStream *stream, KinShard *shard, bool again
 extern KinSlice *kin_slice_for_number(KinShard *shard, int64 number);
 
 extern char *kin_stream_arn(const char *name);
-extern char *kin_account(void);
 
 #endif
