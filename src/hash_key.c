@@ -1,13 +1,11 @@
 /*
- * hash_key.c - computes the md5 of partition keys as unsigned 128-bit integers.
+ * hash_key.c - partition keys as unsigned 128-bit integers: the md5 of the key, and the decimal form.
  *
- * Owns:    one OpenSSL digest and context a process, kept for its life: fetching them per record costs more than the hash.
+ * Owns:    nothing.
  * Locking: none.
  * Runs in: backends.
  */
 #include "postgres.h"
-
-#include <openssl/evp.h>
 
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -15,54 +13,53 @@
 #include "utils/numeric.h"
 
 #include "hash_key.h"
-
-static EVP_MD *md5_digest;
-static EVP_MD_CTX *md5_context;
+#include "md5_compute.h"
 
 PG_FUNCTION_INFO_V1(kin_hash_key);
 
+/* AWS hashes the UTF-8 bytes, so a server with another encoding converts first and clients agree on the shard. */
 static void
-prepare_md5(void)
+convert_keys(const char **keys, int *lens, int n)
 {
-	md5_digest = EVP_MD_fetch(NULL, "MD5", NULL);
-	md5_context = EVP_MD_CTX_new();
-	if (md5_digest == NULL || md5_context == NULL || !EVP_DigestInit_ex2(md5_context, md5_digest, NULL))
+	for (int i = 0; i < n; i++)
 	{
-		EVP_MD_CTX_free(md5_context);
-		EVP_MD_free(md5_digest);
-		md5_context = NULL;
-		md5_digest = NULL;
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_SYSTEM_ERROR), errmsg("md5 is not available in this server's OpenSSL"),
-			 errhint(
-				 "Records are routed by the md5 of their partition key; an OpenSSL in FIPS mode does not offer it.")));
+		char *utf8 = pg_server_to_any(keys[i], lens[i], PG_UTF8);
+
+		if (utf8 == keys[i])
+			continue;
+		keys[i] = utf8;
+		lens[i] = strlen(utf8);
 	}
 }
 
-/* AWS hashes the UTF-8 bytes, so a server with another encoding converts first and clients agree on the shard. */
+void
+kin_hash_keys_of(const char **keys, int *lens, int n, KinHashKey *hashes)
+{
+	uint32 digests[KIN_MD5_LANES][KIN_MD5_WORDS];
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+		convert_keys(keys, lens, n);
+	for (int done = 0; done < n; done += KIN_MD5_LANES)
+	{
+		int count = Min(n - done, KIN_MD5_LANES);
+
+		kin_md5(keys + done, lens + done, count, digests);
+		for (int lane = 0; lane < count; lane++)
+		{
+			hashes[done + lane] = 0;
+			for (int i = 0; i < KIN_MD5_WORDS; i++)
+				hashes[done + lane] = hashes[done + lane] << 32 | digests[lane][i];
+		}
+	}
+}
+
 KinHashKey
 kin_hash_key_of(const char *key, int len)
 {
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	char *utf8 = (char *) key;
-	KinHashKey result = 0;
+	KinHashKey hash;
 
-	if (md5_context == NULL)
-		prepare_md5();
-	if (GetDatabaseEncoding() != PG_UTF8)
-	{
-		utf8 = pg_server_to_any(key, len, PG_UTF8);
-		if (utf8 != key)
-			len = strlen(utf8);
-	}
-	/* A null type keeps the digest of the context: no fetch, no allocation. */
-	if (!EVP_DigestInit_ex2(md5_context, NULL, NULL) || !EVP_DigestUpdate(md5_context, utf8, len) ||
-		!EVP_DigestFinal_ex(md5_context, digest, NULL))
-		elog(ERROR, "md5 failed");
-	for (int i = 0; i < 16; i++)
-		result = result << 8 | digest[i];
-	return result;
+	kin_hash_keys_of(&key, &len, 1, &hash);
+	return hash;
 }
 
 bool

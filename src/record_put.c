@@ -156,6 +156,24 @@ pg_attribute_noreturn() static void raise_throttled(KinStream *stream, KinShard 
 			 errhint("Retry after a moment, split the shard, or change its limits with kinesis.set_shard_limits.")));
 }
 
+/* Where each entry goes: its explicit hash key or that of its partition key. */
+static void
+hash_entries(const KinPutEntry *entries, int n, KinHashKey *hashes)
+{
+	const char *keys[KIN_PUT_RECORDS_MAX];
+	int lens[KIN_PUT_RECORDS_MAX];
+
+	for (int i = 0; i < n; i++)
+	{
+		keys[i] = entries[i].key;
+		lens[i] = entries[i].key_len;
+	}
+	kin_hash_keys_of(keys, lens, n, hashes);
+	for (int i = 0; i < n; i++)
+		if (entries[i].has_hash_key)
+			hashes[i] = entries[i].hash_key;
+}
+
 static int
 compare_shards(const void *a, const void *b)
 {
@@ -244,9 +262,10 @@ kin_put(const char *stream_name, const KinPutEntry *entries, int n, KinAppendMod
 	{
 		check_key(&entries[i]);
 		check_size(stream, &entries[i]);
-		hashes[i] = entries[i].has_hash_key ? entries[i].hash_key : kin_hash_key_of(entries[i].key, entries[i].key_len);
 		room = add_size(room, stored_size(&entries[i]));
 	}
+
+	hash_entries(entries, n, hashes);
 
 	if (room >= KIN_LARGE_CALL)
 		kin_keep_memory();
