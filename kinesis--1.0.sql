@@ -48,6 +48,21 @@ CREATE TYPE kinesis.record AS (
 );
 COMMENT ON TYPE kinesis.record IS 'A record as it is read. The sequence number holds the arrival time, to the millisecond.';
 
+CREATE FUNCTION kinesis._records_send(kinesis.record[]) RETURNS bytea
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'kin_records_send';
+COMMENT ON FUNCTION kinesis._records_send(kinesis.record[]) IS 'Binary form of the array, the same as array_send makes, in a fraction of the time.';
+
+/*
+ * No command sets the send function of an array type that PostgreSQL made for a row type, so it is written to the catalog.
+ * pg_upgrade does not carry it over: then array_send is back, which is slower and says the same, until the first use of a
+ * stream calls this again (_finish_restore).
+ */
+CREATE FUNCTION kinesis._use_records_send() RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS 'UPDATE pg_type SET typsend = ''kinesis._records_send(kinesis.record[])''::regprocedure
+    WHERE oid = ''kinesis.record[]''::regtype AND typsend <> ''kinesis._records_send(kinesis.record[])''::regprocedure';
+SELECT kinesis._use_records_send();
+
 -- Every stream's table is OF this type: dropping the extension refuses while there are streams, and CASCADE drops them.
 CREATE TYPE kinesis.stored_record AS (
     sequence_number bigint,
@@ -1759,7 +1774,7 @@ BEGIN
         PERFORM kinesis._sort_slice(slice);
     END LOOP;
     UPDATE kinesis.stream s SET home = kinesis._home() WHERE s.stream_id = id;
-    PERFORM kinesis._touch_stream(id);
+    PERFORM kinesis._touch_stream(id), kinesis._use_records_send();
 END
 $$;
 

@@ -10,10 +10,13 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "call_scan.h"
 #include "commit_wake.h"
 #include "compat.h"
+#include "put_call.h"
+#include "record_get.h"
 #include "settings_define.h"
-#include "shard_scan.h"
+#include "shard_read.h"
 #include "shard_state.h"
 
 PG_MODULE_MAGIC;
@@ -34,7 +37,10 @@ _PG_init(void)
 	kin_define_settings();
 	kin_shard_state_init();
 	kin_commit_wake_init();
-	kin_shard_scan_init();
+	kin_call_scan_init();
+	kin_put_call_init();
+	kin_record_get_init();
+	kin_shard_read_init();
 }
 
 /* kinesis._check_preload(): run first by CREATE EXTENSION. */

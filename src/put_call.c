@@ -21,8 +21,10 @@
 #include "utils/memutils.h"
 #include "utils/typcache.h"
 
+#include "call_scan.h"
 #include "compat.h"
 #include "error_report.h"
+#include "put_call.h"
 #include "record_put.h"
 #include "sequence_number.h"
 #include "settings_define.h"
@@ -33,11 +35,11 @@ PG_FUNCTION_INFO_V1(kin_put_records_entries);
 PG_FUNCTION_INFO_V1(kin_shard_for_key);
 
 static char *
-stream_name_argument(FunctionCallInfo fcinfo)
+stream_name_argument(const KinArguments *given)
 {
-	if (PG_ARGISNULL(0))
+	if (given->nulls[0])
 		kin_refuse_null("streamName");
-	return text_to_cstring(PG_GETARG_TEXT_PP(0));
+	return TextDatumGetCString(given->values[0]);
 }
 
 static void
@@ -102,35 +104,44 @@ check_ordering(const char *stream_name, const KinPutEntry *entry, int64 ordering
 					(long long) ordering, stream->name, kin_account_id_setting)));
 }
 
-/* kinesis.put_record(stream_name, data, partition_key, explicit_hash_key, sequence_number_for_ordering) */
-Datum
-kin_put_record(PG_FUNCTION_ARGS)
+/* Puts one record; the values are the columns of put_record. */
+static void
+put_record(const KinArguments *given, Datum *values)
 {
-	char *stream_name = stream_name_argument(fcinfo);
+	char *stream_name = stream_name_argument(given);
 	KinPutEntry entry = {0};
 	KinNewRecord *record;
 	KinStream *stream;
 	int64 minimum = -1;
-	Datum values[3];
-	bool nulls[3] = {false, false, false};
 
-	if (PG_ARGISNULL(1))
+	if (given->nulls[1])
 		kin_refuse_null("data");
-	if (PG_ARGISNULL(2))
+	if (given->nulls[2])
 		kin_refuse_null("partitionKey");
-	set_bytes(&entry.data, &entry.data_len, PG_GETARG_DATUM(1));
-	set_bytes(&entry.key, &entry.key_len, PG_GETARG_DATUM(2));
-	if (!PG_ARGISNULL(3))
-		set_hash_key(&entry, PG_GETARG_DATUM(3));
-	if (!PG_ARGISNULL(4))
+	set_bytes(&entry.data, &entry.data_len, given->values[1]);
+	set_bytes(&entry.key, &entry.key_len, given->values[2]);
+	if (!given->nulls[3])
+		set_hash_key(&entry, given->values[3]);
+	if (!given->nulls[4])
 	{
-		minimum = PG_GETARG_INT64(4);
+		minimum = DatumGetInt64(given->values[4]);
 		check_ordering(stream_name, &entry, minimum);
 	}
 	record = kin_put(stream_name, &entry, 1, KIN_APPEND_ALL, minimum, "PutRecord", &stream);
 	values[0] = CStringGetTextDatum(kin_shard_id(record->shard->index));
 	values[1] = Int64GetDatum(record->number);
 	values[2] = CStringGetTextDatum("NONE");
+}
+
+/* kinesis.put_record(stream_name, data, partition_key, explicit_hash_key, sequence_number_for_ordering) */
+Datum
+kin_put_record(PG_FUNCTION_ARGS)
+{
+	KinArguments given = kin_arguments(fcinfo);
+	Datum values[3];
+	bool nulls[3] = {false, false, false};
+
+	put_record(&given, values);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(put_record_columns(), values, nulls)));
 }
 
@@ -185,16 +196,44 @@ check_count(int n)
 						errhint("A call takes 1 to %d records; this one has %d.", KIN_PUT_RECORDS_MAX, n)));
 }
 
-/* Stores the entries and returns a row for each. */
-static void
-put_and_return(FunctionCallInfo fcinfo, const char *stream_name, KinPutEntry *entries, int n, bool atomic)
+/* A row of put_records' answer. */
+typedef struct PutRow
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64 number;     /* -1 when the record was refused */
+	Datum shard_id;   /* these two when it was stored ... */
+	Datum error_code; /* ... and these when it was not */
+	Datum error_message;
+} PutRow;
+
+typedef struct PutAnswer
+{
+	int count;
+	PutRow rows[FLEXIBLE_ARRAY_MEMBER];
+} PutAnswer;
+
+static void
+row_values(const PutRow *row, Datum *values, bool *nulls)
+{
+	bool failed = row->number < 0;
+
+	values[0] = Int64GetDatum(row->number);
+	values[1] = row->shard_id;
+	values[2] = row->error_code;
+	values[3] = row->error_message;
+	nulls[0] = nulls[1] = failed;
+	nulls[2] = nulls[3] = !failed;
+}
+
+/* Stores the entries.  The answer is copied from where the next put would overwrite it. */
+static PutAnswer *
+put_entries(const char *stream_name, KinPutEntry *entries, int n, bool atomic)
+{
+	PutAnswer *answer;
 	int64 bytes = 0;
 	KinStream *stream;
 	KinNewRecord *records;
 	KinShard *named = NULL; /* shard whose id is in 'shard_id' */
-	Datum values[4] = {0};
+	Datum shard_id = 0;
 
 	for (int i = 0; i < n; i++)
 		bytes += entries[i].data_len + entries[i].key_len;
@@ -204,49 +243,49 @@ put_and_return(FunctionCallInfo fcinfo, const char *stream_name, KinPutEntry *en
 								  (long long) bytes, (long long) KIN_PUT_BYTES_MAX)));
 	records = kin_put(stream_name, entries, n, atomic ? KIN_APPEND_ALL : KIN_APPEND_PARTIAL, -1, "PutRecords", &stream);
 
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	answer = palloc(offsetof(PutAnswer, rows) + n * sizeof(PutRow));
+	answer->count = n;
 	for (int i = 0; i < n; i++)
 	{
-		bool failed = records[i].throttled;
-		bool nulls[4] = {failed, failed, !failed, !failed};
+		PutRow *row = &answer->rows[i];
 
-		if (failed)
+		if (records[i].throttled)
 		{
-			values[2] = CStringGetTextDatum(kin_error_name(KIN_THROUGHPUT_EXCEEDED));
-			values[3] = CStringGetTextDatum(kin_throttled_message(stream, records[i].shard));
+			row->number = -1;
+			row->error_code = CStringGetTextDatum(kin_error_name(KIN_THROUGHPUT_EXCEEDED));
+			row->error_message = CStringGetTextDatum(kin_throttled_message(stream, records[i].shard));
+			continue;
 		}
-		else
+		if (named != records[i].shard)
 		{
-			if (named != records[i].shard)
-			{
-				named = records[i].shard;
-				values[1] = CStringGetTextDatum(kin_shard_id(named->index));
-			}
-			values[0] = Int64GetDatum(records[i].number);
+			named = records[i].shard;
+			shard_id = CStringGetTextDatum(kin_shard_id(named->index));
 		}
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		row->number = records[i].number;
+		row->shard_id = shard_id;
 	}
+	return answer;
 }
 
-/* kinesis.put_records(stream_name, data[], partition_keys[], explicit_hash_keys[], atomic) */
-Datum
-kin_put_records_arrays(PG_FUNCTION_ARGS)
+/* The call with an array of each: data, partition keys, explicit hash keys. */
+static PutAnswer *
+put_arrays(const KinArguments *given)
 {
-	char *stream_name = stream_name_argument(fcinfo);
+	char *stream_name = stream_name_argument(given);
 	KinPutEntry entries[KIN_PUT_RECORDS_MAX] = {0};
-	bool has_hash_keys = !PG_ARGISNULL(3);
+	bool has_hash_keys = !given->nulls[3];
 	ArrayWalk data;
 	ArrayWalk keys;
 	ArrayWalk hash_keys = {0};
 
-	if (PG_ARGISNULL(1))
+	if (given->nulls[1])
 		kin_refuse_null("data");
-	if (PG_ARGISNULL(2))
+	if (given->nulls[2])
 		kin_refuse_null("partitionKeys");
-	walk_begin(&data, "data", PG_GETARG_DATUM(1), TYPALIGN_INT);
-	walk_begin(&keys, "partition_keys", PG_GETARG_DATUM(2), TYPALIGN_INT);
+	walk_begin(&data, "data", given->values[1], TYPALIGN_INT);
+	walk_begin(&keys, "partition_keys", given->values[2], TYPALIGN_INT);
 	if (has_hash_keys)
-		walk_begin(&hash_keys, "explicit_hash_keys", PG_GETARG_DATUM(3), TYPALIGN_INT);
+		walk_begin(&hash_keys, "explicit_hash_keys", given->values[3], TYPALIGN_INT);
 	if (data.length != keys.length || (has_hash_keys && hash_keys.length != data.length))
 		ereport(ERROR,
 				(kin_errcode(KIN_VALIDATION), errmsg("arrays of records have different lengths"),
@@ -267,24 +306,23 @@ kin_put_records_arrays(PG_FUNCTION_ARGS)
 		if (has_hash_keys && walk_next(&hash_keys, &value))
 			set_hash_key(&entries[i], value);
 	}
-	put_and_return(fcinfo, stream_name, entries, data.length, !PG_ARGISNULL(4) && PG_GETARG_BOOL(4));
-	return (Datum) 0;
+	return put_entries(stream_name, entries, data.length, !given->nulls[4] && DatumGetBool(given->values[4]));
 }
 
-/* kinesis.put_records(stream_name, records kinesis.put_records_request_entry[], atomic) */
-Datum
-kin_put_records_entries(PG_FUNCTION_ARGS)
+/* The call with one array of put_records_request_entry. */
+static PutAnswer *
+put_request_entries(const KinArguments *given)
 {
-	char *stream_name = stream_name_argument(fcinfo);
+	char *stream_name = stream_name_argument(given);
 	KinPutEntry entries[KIN_PUT_RECORDS_MAX] = {0};
 	ArrayWalk records;
 	TupleDesc columns;
 
-	if (PG_ARGISNULL(1))
+	if (given->nulls[1])
 		kin_refuse_null("records");
-	walk_begin(&records, "records", PG_GETARG_DATUM(1), TYPALIGN_DOUBLE);
+	walk_begin(&records, "records", given->values[1], TYPALIGN_DOUBLE);
 	check_count(records.length);
-	columns = lookup_rowtype_tupdesc(ARR_ELEMTYPE(DatumGetArrayTypeP(PG_GETARG_DATUM(1))), -1);
+	columns = lookup_rowtype_tupdesc(ARR_ELEMTYPE(DatumGetArrayTypeP(given->values[1])), -1);
 	for (int i = 0; i < records.length; i++)
 	{
 		HeapTupleHeader header;
@@ -311,7 +349,42 @@ kin_put_records_entries(PG_FUNCTION_ARGS)
 			set_hash_key(&entries[i], values[2]);
 	}
 	ReleaseTupleDesc(columns);
-	put_and_return(fcinfo, stream_name, entries, records.length, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
+	return put_entries(stream_name, entries, records.length, !given->nulls[2] && DatumGetBool(given->values[2]));
+}
+
+static void
+return_rows(FunctionCallInfo fcinfo, const PutAnswer *answer)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	for (int i = 0; i < answer->count; i++)
+	{
+		Datum values[4];
+		bool nulls[4];
+
+		row_values(&answer->rows[i], values, nulls);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+}
+
+/* kinesis.put_records(stream_name, data[], partition_keys[], explicit_hash_keys[], atomic) */
+Datum
+kin_put_records_arrays(PG_FUNCTION_ARGS)
+{
+	KinArguments given = kin_arguments(fcinfo);
+
+	return_rows(fcinfo, put_arrays(&given));
+	return (Datum) 0;
+}
+
+/* kinesis.put_records(stream_name, records kinesis.put_records_request_entry[], atomic) */
+Datum
+kin_put_records_entries(PG_FUNCTION_ARGS)
+{
+	KinArguments given = kin_arguments(fcinfo);
+
+	return_rows(fcinfo, put_request_entries(&given));
 	return (Datum) 0;
 }
 
@@ -324,4 +397,94 @@ kin_shard_for_key(PG_FUNCTION_ARGS)
 	KinShard *shard = kin_shard_for_hash(stream, kin_hash_key_of(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)));
 
 	PG_RETURN_TEXT_P(cstring_to_text(kin_shard_id(shard->index)));
+}
+
+typedef struct PutScan
+{
+	KinCallScan call;
+	PutAnswer *answer; /* of put_records */
+	Datum values[3];   /* of put_record */
+	int next;
+} PutScan;
+
+static void
+scan_begin_arrays(KinCallScan *call)
+{
+	((PutScan *) call)->answer = put_arrays(&call->given);
+	((PutScan *) call)->next = 0;
+}
+
+static void
+scan_begin_entries(KinCallScan *call)
+{
+	((PutScan *) call)->answer = put_request_entries(&call->given);
+	((PutScan *) call)->next = 0;
+}
+
+static void
+scan_begin_record(KinCallScan *call)
+{
+	put_record(&call->given, ((PutScan *) call)->values);
+	((PutScan *) call)->next = 0;
+}
+
+static bool
+scan_next_row(KinCallScan *call, Datum *values, bool *nulls)
+{
+	PutScan *scan = (PutScan *) call;
+
+	if (scan->next == scan->answer->count)
+		return false;
+	row_values(&scan->answer->rows[scan->next++], values, nulls);
+	return true;
+}
+
+static bool
+scan_next_record(KinCallScan *call, Datum *values, bool *nulls)
+{
+	PutScan *scan = (PutScan *) call;
+
+	if (scan->next++ > 0)
+		return false;
+	memcpy(values, scan->values, sizeof(scan->values));
+	return true;
+}
+
+static void
+scan_rewind(KinCallScan *call)
+{
+	((PutScan *) call)->next = 0;
+}
+
+void
+kin_put_call_init(void)
+{
+	static KinScannable arrays = {.symbol = "kin_put_records_arrays",
+								  .label = "KinesisPutRecords",
+								  .arguments = 5,
+								  .returns_set = true,
+								  .state_size = sizeof(PutScan),
+								  .begin = scan_begin_arrays,
+								  .next = scan_next_row,
+								  .rewind = scan_rewind};
+	static KinScannable entries = {.symbol = "kin_put_records_entries",
+								   .label = "KinesisPutRecordsEntries",
+								   .arguments = 3,
+								   .returns_set = true,
+								   .state_size = sizeof(PutScan),
+								   .begin = scan_begin_entries,
+								   .next = scan_next_row,
+								   .rewind = scan_rewind};
+	static KinScannable record = {.symbol = "kin_put_record",
+								  .label = "KinesisPutRecord",
+								  .arguments = 5,
+								  .returns_set = false,
+								  .state_size = sizeof(PutScan),
+								  .begin = scan_begin_record,
+								  .next = scan_next_record,
+								  .rewind = scan_rewind};
+
+	kin_call_scan_register(&arrays);
+	kin_call_scan_register(&entries);
+	kin_call_scan_register(&record);
 }

@@ -20,7 +20,6 @@
 #include "sequence_number.h"
 #include "slice_scan.h"
 
-#define RECORD_COLUMNS  5
 #define RECORD_HOFF     MAXALIGN(SizeofHeapTupleHeader)
 #define ENCRYPTION_NONE "NONE"
 
@@ -84,7 +83,7 @@ kin_record_header(HeapTupleHeaderData *header, Oid type)
 {
 	memset(header, 0, sizeof(*header));
 	ItemPointerSetInvalid(&header->t_ctid);
-	HeapTupleHeaderSetNatts(header, RECORD_COLUMNS);
+	HeapTupleHeaderSetNatts(header, KIN_RECORD_COLUMNS);
 	header->t_infomask = HEAP_HASVARWIDTH;
 	header->t_hoff = RECORD_HOFF;
 	if (OidIsValid(type))

@@ -6,6 +6,8 @@
 
 #include "access/htup_details.h"
 
+#define KIN_RECORD_COLUMNS 5
+
 /* A kinesis.record[] that grows. */
 typedef struct KinRecordArray
 {

@@ -24,11 +24,13 @@
 #include "utils/typcache.h"
 
 #include "access_check.h"
+#include "call_scan.h"
 #include "compat.h"
 #include "error_report.h"
 #include "iterator_seal.h"
 #include "memory_keep.h"
 #include "record_form.h"
+#include "record_get.h"
 #include "sequence_number.h"
 #include "settings_define.h"
 #include "shard_walk.h"
@@ -126,9 +128,7 @@ throttle_read(KinStream *stream, KinShard *shard, int64 bytes)
 	kin_slot_unlock(slot);
 	if (!allowed)
 		ereport(ERROR,
-				(kin_errcode(KIN_THROUGHPUT_EXCEEDED),
-				 errmsg("Rate exceeded for shard %s in stream %s under account %s.", kin_shard_id(shard->index),
-						stream->name, kin_account_id_setting),
+				(kin_errcode(KIN_THROUGHPUT_EXCEEDED), errmsg_internal("%s", kin_throttled_message(stream, shard)),
 				 errhint(
 					 "Read less often or wait in get_records, or change the limits with kinesis.set_shard_limits.")));
 }
@@ -234,44 +234,32 @@ child_shards(KinStream *stream, KinShard *shard, Oid array_type)
 }
 
 static int
-wait_argument(FunctionCallInfo fcinfo)
+wait_argument(const Interval *wait)
 {
-	Interval *wait;
-	double ms;
-
-	if (PG_ARGISNULL(2))
-		return 0;
-	wait = PG_GETARG_INTERVAL_P(2);
-	ms = wait->time / 1000.0 + wait->day * (SECS_PER_DAY * 1000.0) +
-		 wait->month * (DAYS_PER_MONTH * SECS_PER_DAY * 1000.0);
+	double ms = wait->time / 1000.0 + wait->day * (SECS_PER_DAY * 1000.0) +
+				wait->month * (DAYS_PER_MONTH * SECS_PER_DAY * 1000.0);
 	if (ms < 0 || ms > WAIT_MAX_MS)
 		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT),
 						errmsg("wait must be between 0 and %d seconds", WAIT_MAX_MS / 1000)));
 	return (int) ms;
 }
 
-/* kinesis.get_records(shard_iterator, max_records, wait) */
-Datum
-kin_get_records(PG_FUNCTION_ARGS)
+/* One call; the values are the columns of get_records. */
+static void
+get_records(const KinArguments *given, TupleDesc columns, Datum *values, bool *nulls)
 {
 	KinIterator iterator;
 	ReadResult result;
-	TupleDesc columns;
-	Oid record_type;
-	int max_records = PG_ARGISNULL(1) ? GET_RECORDS_MAX : PG_GETARG_INT32(1);
-	int wait_ms = wait_argument(fcinfo);
-	Datum values[4] = {0};
-	bool nulls[4] = {false, false, false, false};
+	Oid record_type = get_element_type(TupleDescAttr(columns, 0)->atttypid);
+	int max_records = given->nulls[1] ? GET_RECORDS_MAX : DatumGetInt32(given->values[1]);
+	int wait_ms = given->nulls[2] ? 0 : wait_argument(DatumGetIntervalP(given->values[2]));
 
-	if (PG_ARGISNULL(0))
+	if (given->nulls[0])
 		kin_refuse_null("shardIterator");
 	if (max_records < 1 || max_records > GET_RECORDS_MAX)
 		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT),
 						errmsg("max_records must be between 1 and %d, not %d", GET_RECORDS_MAX, max_records)));
-	iterator = kin_iterator_open(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "get_records must return a row");
-	record_type = get_element_type(TupleDescAttr(columns, 0)->atttypid);
+	iterator = kin_iterator_open(TextDatumGetCString(given->values[0]));
 
 	open_shard(&iterator, &result);
 	kin_require_right(result.stream, GetUserId(), KIN_RIGHT_CONSUMER, "GetRecords");
@@ -299,5 +287,71 @@ kin_get_records(PG_FUNCTION_ARGS)
 	}
 	/* Zero says "caught up", so whoever is not must not read zero, even if the clock went back. */
 	values[2] = Int64GetDatum(result.more ? Max(kin_now_ms() - kin_ms_of_number(result.last), 1) : 0);
+}
+
+/* kinesis.get_records(shard_iterator, max_records, wait) */
+Datum
+kin_get_records(PG_FUNCTION_ARGS)
+{
+	KinArguments given = kin_arguments(fcinfo);
+	TupleDesc columns;
+	Datum values[4] = {0};
+	bool nulls[4] = {false, false, false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "get_records must return a row");
+	get_records(&given, columns, values, nulls);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls)));
+}
+
+typedef struct GetScan
+{
+	KinCallScan call;
+	bool returned;
+	Datum values[4];
+	bool nulls[4];
+} GetScan;
+
+static void
+scan_begin(KinCallScan *call)
+{
+	GetScan *scan = (GetScan *) call;
+
+	scan->returned = false;
+	memset(scan->nulls, 0, sizeof(scan->nulls));
+	get_records(&call->given, call->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor, scan->values, scan->nulls);
+}
+
+static bool
+scan_next(KinCallScan *call, Datum *values, bool *nulls)
+{
+	GetScan *scan = (GetScan *) call;
+
+	if (scan->returned)
+		return false;
+	scan->returned = true;
+	memcpy(values, scan->values, sizeof(scan->values));
+	memcpy(nulls, scan->nulls, sizeof(scan->nulls));
+	return true;
+}
+
+static void
+scan_rewind(KinCallScan *call)
+{
+	((GetScan *) call)->returned = false;
+}
+
+void
+kin_record_get_init(void)
+{
+	static KinScannable scannable = {.symbol = "kin_get_records",
+									 .label = "KinesisGetRecords",
+									 .arguments = 3,
+									 .returns_set = false,
+									 .state_size = sizeof(GetScan),
+									 .begin = scan_begin,
+									 .next = scan_next,
+									 .rewind = scan_rewind};
+
+	kin_call_scan_register(&scannable);
 }

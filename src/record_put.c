@@ -142,13 +142,6 @@ check_size(KinStream *stream, const KinPutEntry *entry)
 				 errhint("kinesis.update_max_record_size raises the limit up to 10240 KiB.")));
 }
 
-char *
-kin_throttled_message(KinStream *stream, KinShard *shard)
-{
-	return psprintf("Rate exceeded for shard %s in stream %s under account %s.", kin_shard_id(shard->index),
-					stream->name, kin_account_id_setting);
-}
-
 pg_attribute_noreturn() static void raise_throttled(KinStream *stream, KinShard *shard)
 {
 	ereport(ERROR,

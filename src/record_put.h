@@ -28,7 +28,4 @@ typedef struct KinPutEntry
 extern KinNewRecord *kin_put(const char *stream_name, const KinPutEntry *entries, int n, KinAppendMode mode,
 							 int64 minimum, const char *operation, KinStream **stream);
 
-/* What a throttled record is told. */
-extern char *kin_throttled_message(KinStream *stream, KinShard *shard);
-
 #endif

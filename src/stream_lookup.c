@@ -537,3 +537,10 @@ kin_stream_arn(const char *name)
 {
 	return psprintf("arn:aws:kinesis:%s:%s:stream/%s", kin_region_setting, kin_account_id_setting, name);
 }
+
+char *
+kin_throttled_message(KinStream *stream, KinShard *shard)
+{
+	return psprintf("Rate exceeded for shard %s in stream %s under account %s.", kin_shard_id(shard->index),
+					stream->name, kin_account_id_setting);
+}

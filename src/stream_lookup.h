@@ -94,4 +94,7 @@ extern KinSlice *kin_slice_for_number(KinShard *shard, int64 number);
 
 extern char *kin_stream_arn(const char *name);
 
+/* What a caller is told whom the shard's limits refuse. */
+extern char *kin_throttled_message(KinStream *stream, KinShard *shard);
+
 #endif

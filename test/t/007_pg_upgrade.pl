@@ -44,6 +44,8 @@ is( $new->safe_psql('postgres', "SELECT count(*) FILTER (WHERE (kinesis.put_reco
 	'100', 'new records are numbered above, though the old ones are of a clock ahead of ours');
 $new->safe_psql('postgres', "SELECT kinesis.merge_shards('s', 'shardId-000000000001', 'shardId-000000000002')");
 is(faults_of($new, 'postgres', 's'), '', 'and resharding goes on');
+is($new->safe_psql('postgres', "SELECT typsend FROM pg_type WHERE oid = 'kinesis.record[]'::regtype"),
+	'kinesis._records_send', 'arrays of records are sent by our function again');
 my ($status, $out, $err) = $new->psql('postgres', 'DROP EXTENSION kinesis');
 isnt($status, 0, 'the extension still depends on its streams');
 
