@@ -11,10 +11,13 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
+#include "storage/spin.h"
 #include "utils/hsearch.h"
 
 #include "settings_define.h"
 #include "shard_state.h"
+
+#define LOCK_TRIES 100
 
 typedef struct KinShardTable
 {
@@ -212,10 +215,23 @@ kin_slot_find(const KinShardKey *key)
 	return &shard_slots[i];
 }
 
+/* Whoever holds a slot's lock is done in a microsecond or two; to be put to sleep and woken takes several times that. */
+static void
+acquire_soon(LWLock *lock)
+{
+	for (int i = 0; i < LOCK_TRIES; i++)
+	{
+		if (LWLockConditionalAcquire(lock, LW_EXCLUSIVE))
+			return;
+		SPIN_DELAY();
+	}
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+}
+
 bool
 kin_slot_lock(KinShardSlot *slot, const KinShardKey *key)
 {
-	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	acquire_soon(&slot->lock);
 	if (memcmp(&slot->key, key, sizeof(*key)) == 0)
 		return true;
 	LWLockRelease(&slot->lock);

@@ -69,7 +69,7 @@ static const TupleTableSlot holder_slot = {.type = T_TupleTableSlot, .tts_ops = 
 /* What is known of the page that rows are appended to.  It stays pinned: see aim_at(). */
 typedef struct Tail
 {
-	BlockNumber nblocks;
+	BlockNumber nblocks;      /* InvalidBlockNumber while nobody has asked */
 	BlockNumber block;        /* InvalidBlockNumber while the heap has no page with records */
 	BlockNumber reserved_end; /* pages between block and this one need not be read: we know that they are zero */
 	Buffer pin;
@@ -156,6 +156,11 @@ next_page(Relation rel, Tail *tail)
 {
 	BlockNumber next = tail->block == InvalidBlockNumber ? 0 : tail->block + 1;
 
+	if (tail->nblocks == InvalidBlockNumber)
+	{
+		tail->nblocks = RelationGetNumberOfBlocks(rel);
+		tail->reserved_end = Min(tail->reserved_end, tail->nblocks);
+	}
 	if (next >= tail->nblocks)
 	{
 		bool reserved;
@@ -208,10 +213,13 @@ void
 kin_append_tuples(Relation rel, HeapTuple *tuples, int n, int options, KinTail *known)
 {
 	CommandId cid = GetCurrentCommandId(true);
-	Tail tail = {.nblocks = RelationGetNumberOfBlocks(rel), .block = InvalidBlockNumber, .pin = InvalidBuffer};
+	Tail tail = {.nblocks = InvalidBlockNumber, .block = InvalidBlockNumber, .pin = InvalidBuffer};
 	int done = 0;
 
 	Assert(n <= APPEND_BATCH);
+	/* A target block of ours is there: whoever cuts a file short has everybody forget theirs.  Else the length is looked up. */
+	if (known->file != rel->rd_node.relNode || known->block != RelationGetTargetBlock(rel))
+		tail.nblocks = RelationGetNumberOfBlocks(rel);
 	if (known->file == rel->rd_node.relNode && known->block < tail.nblocks)
 	{
 		aim_at(rel, &tail, known->block);
