@@ -457,6 +457,19 @@ BEGIN
 END
 $$;
 
+-- Takes away what ALTER DEFAULT PRIVILEGES has given to a new table: rights on records come from grant_stream and GRANT alone.
+CREATE FUNCTION kinesis._without_default_rights(table_name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    grantee oid;
+BEGIN
+    FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a
+        WHERE c.oid = to_regclass(format('kinesis_stream.%I', table_name)) AND a.grantee <> c.relowner LOOP
+        EXECUTE format('REVOKE ALL ON kinesis_stream.%I FROM %s', table_name, CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE grantee::regrole::text END);
+    END LOOP;
+END
+$$;
+
 -- Milliseconds of a slice: a 24th of the retention period, so that purging is late by at most that.
 CREATE FUNCTION kinesis._slice_width(retention_period_hours int) RETURNS bigint
 LANGUAGE sql IMMUTABLE STRICT RETURN retention_period_hours::bigint * 3600000 / 24;
@@ -501,7 +514,7 @@ BEGIN
         EXECUTE format('CREATE TABLE kinesis_stream.%I (sequence_number bigint NOT NULL, shard integer NOT NULL, partition_key text NOT NULL, data bytea NOT NULL) '
             'WITH (vacuum_truncate = off, toast.vacuum_truncate = off, toast_tuple_target = 8160, autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0)', slice_name);
         EXECUTE format('ALTER TABLE kinesis_stream.%I ALTER data SET STORAGE EXTERNAL, ALTER partition_key SET STORAGE EXTERNAL', slice_name);
-        PERFORM kinesis._guard_table(slice_name);
+        PERFORM kinesis._guard_table(slice_name), kinesis._without_default_rights(slice_name);
         EXECUTE format('ALTER TABLE kinesis_stream.%I ATTACH PARTITION kinesis_stream.%I FOR VALUES FROM (%s) TO (%s)',
             format('%s/%s', id, ix), slice_name, lower_bound, upper_bound);
         INSERT INTO kinesis.slice VALUES (id, ix, lower_bound, upper_bound);
@@ -523,7 +536,7 @@ DECLARE
 BEGIN
     EXECUTE format('CREATE TABLE kinesis_stream.%I (sequence_number bigint NOT NULL, shard integer NOT NULL, partition_key text NOT NULL, data bytea NOT NULL) '
         'PARTITION BY RANGE (sequence_number)', shard_name);
-    PERFORM kinesis._guard_table(shard_name);
+    PERFORM kinesis._guard_table(shard_name), kinesis._without_default_rights(shard_name);
     EXECUTE format('ALTER TABLE kinesis_stream.%I ATTACH PARTITION kinesis_stream.%I FOR VALUES IN (%s)', s.table_name, shard_name, h.shard_index);
     PERFORM kinesis._make_slices(s.stream_id, h.shard_index, h.starting_sequence_number);
 END
@@ -582,8 +595,7 @@ BEGIN
     UPDATE kinesis.stream st SET table_name = s.table_name WHERE st.stream_id = s.stream_id;
     EXECUTE format('CREATE TABLE kinesis_stream.%I OF kinesis.stored_record (sequence_number NOT NULL, shard NOT NULL, partition_key NOT NULL, data NOT NULL) '
         'PARTITION BY LIST (shard)', s.table_name);
-    PERFORM kinesis._guard_table(s.table_name);
-    EXECUTE format('REVOKE ALL ON kinesis_stream.%I FROM PUBLIC', s.table_name);
+    PERFORM kinesis._guard_table(s.table_name), kinesis._without_default_rights(s.table_name);
     EXECUTE format('GRANT INSERT ON kinesis_stream.%I TO kinesis_producer', s.table_name);
     EXECUTE format('GRANT SELECT ON kinesis_stream.%I TO kinesis_consumer', s.table_name);
     EXECUTE format('GRANT INSERT, SELECT, TRUNCATE ON kinesis_stream.%I TO kinesis_admin', s.table_name);
@@ -717,7 +729,7 @@ BEGIN
     PERFORM kinesis._count_call('DescribeStream', s.stream_id);
     PERFORM kinesis._check_limit('limit', "limit", 10000);
     -- Asked with a limit it pages as AWS does, a hundred at most; asked without, it tells all.
-    cap := least("limit", 100);
+    cap := CASE WHEN "limit" > 100 THEN 100 ELSE "limit" END;
     SELECT array_agg(kinesis._shard_description(h) ORDER BY h.shard_index) INTO listed
         FROM (SELECT * FROM kinesis._listed_shards(s, after_index) LIMIT cap) h;
     has_more := cap IS NOT NULL AND (SELECT count(*) FROM kinesis._listed_shards(s, after_index)) > cap;
@@ -804,7 +816,7 @@ DECLARE
 BEGIN
     PERFORM kinesis._count_call('ListStreams', NULL);
     PERFORM kinesis._check_limit('limit', "limit", 10000);
-    cap := least("limit", 100);
+    cap := CASE WHEN "limit" > 100 THEN 100 ELSE "limit" END;      -- null: all
     IF next_token IS NOT NULL THEN
         after_name := kinesis._read_token('ListStreams', next_token);
         cap := coalesce(cap, 100);
@@ -840,7 +852,7 @@ DECLARE
     filter text := coalesce(shard_filter_type, 'FROM_TRIM_HORIZON');
     at timestamptz := shard_filter_timestamp;
     after_index int;
-    cap int := least(max_results, 1000);
+    cap int := CASE WHEN max_results > 1000 THEN 1000 ELSE max_results END;     -- null: all
     horizon timestamptz;
     h kinesis.shard;
     n int := 0;
@@ -955,7 +967,7 @@ CREATE VIEW kinesis.streams WITH (security_barrier) AS
         s.retention_period_hours, s.max_record_size_in_kib, s.write_bytes_per_second, s.write_records_per_second, s.read_bytes_per_second,
         s.read_calls_per_second, pg_catalog.format('kinesis_stream.%I', s.table_name) AS stream_table
     FROM kinesis.stream s
-    WHERE kinesis._may_describe(current_user::pg_catalog.regrole, s.table_name);
+    WHERE kinesis._may_describe(pg_catalog.quote_ident(current_user)::pg_catalog.regrole, s.table_name);
 COMMENT ON VIEW kinesis.streams IS 'The streams that you may describe, with their limits (null = unlimited).';
 
 CREATE VIEW kinesis.shards WITH (security_barrier) AS
@@ -963,7 +975,7 @@ CREATE VIEW kinesis.shards WITH (security_barrier) AS
     FROM kinesis.stream s
     JOIN kinesis.shard h USING (stream_id)
     CROSS JOIN LATERAL (SELECT kinesis._shard_description(h) AS d) d
-    WHERE kinesis._may_describe(current_user::pg_catalog.regrole, s.table_name)
+    WHERE kinesis._may_describe(pg_catalog.quote_ident(current_user)::pg_catalog.regrole, s.table_name)
         AND (h.closed_at IS NULL OR h.closed_at > kinesis._expired_before(s));
 COMMENT ON VIEW kinesis.shards IS 'The shards of these streams within the retention period.';
 

@@ -115,6 +115,27 @@ SELECT kinesis.create_stream('trapless', 1);
 SELECT kinesis.delete_stream('trapless');
 RESET search_path;
 RESET ROLE;
+-- Views know who asks, whatever the role is called.
+CREATE ROLE "Kin Test One"; CREATE ROLE "kin test one"; CREATE ROLE "10";
+SELECT kinesis.grant_stream('mine', 'Kin Test One', 'consumer'), kinesis.grant_stream('other', 'kin test one', 'consumer'), kinesis.grant_stream('other', '10', 'producer');
+SET ROLE "Kin Test One"; SELECT stream_name, (SELECT count(*) FROM kinesis.shards) FROM kinesis.streams;
+SET ROLE "kin test one"; SELECT stream_name FROM kinesis.streams;
+SET ROLE "10"; SELECT stream_name FROM kinesis.streams;
+-- Routing of somebody else's stream is not told.
+SELECT kinesis.shard_for_key('mine', 'k');
+SELECT kinesis.shard_for_key('other', '');
+RESET ROLE;
+DROP OWNED BY "Kin Test One", "kin test one", "10";
+DROP ROLE "Kin Test One", "kin test one", "10";
+-- Default privileges do not reach the records.
+CREATE ROLE kin_test_default;
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC, kin_test_default;
+SELECT kinesis.create_stream('default', 1);
+SELECT count(*) AS tables, count(DISTINCT c.relkind) AS kinds, count(*) FILTER (WHERE has_table_privilege('kin_test_default', c.oid, 'SELECT')) AS readable
+FROM pg_class c WHERE c.oid = 'kinesis_stream."default"'::regclass OR c.oid IN (SELECT relid FROM pg_partition_tree('kinesis_stream."default"'));
+SELECT kinesis.delete_stream('default');
+ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM PUBLIC, kin_test_default;
+DROP ROLE kin_test_default;
 DROP SCHEMA kin_test CASCADE;
 SELECT kinesis.delete_stream('mine'), kinesis.delete_stream('other');
 DROP OWNED BY kin_test_one, "Kin Test-Two", kin_test_nobody, kin_test_admin;

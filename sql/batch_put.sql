@@ -43,3 +43,7 @@ SELECT kinesis.put_records('many', array_fill(decode(repeat('ab', 1048576 - 1), 
 SELECT kinesis.put_records('many', ARRAY['a', decode(repeat('ab', 1048576), 'hex')]::bytea[], ARRAY['k', 'k']);
 SELECT count(*) - :before AS stored FROM kinesis_stream.many;
 SELECT * FROM kinesis.check_stream('many');
+
+-- A type of the extension that somebody has altered is refused, not walked over.
+ALTER TYPE kinesis.put_records_request_entry ADD ATTRIBUTE a int, ADD ATTRIBUTE b int;
+SELECT * FROM kinesis.put_records('many', ARRAY[('d', 'k', NULL, 1, 2)]::kinesis.put_records_request_entry[]);

@@ -30,3 +30,16 @@ SELECT kinesis.list_tags_for_stream('nowhere');
 SELECT count(*) FROM kinesis.list_tags_for_stream('t');
 SELECT kinesis.add_tags_to_stream('t', (SELECT jsonb_object_agg('k' || i, i::text) FROM generate_series(1, 48) i));
 SELECT count(*), bool_or(has_more_tags) AS more FROM kinesis.list_tags_for_stream('t', "limit" => 50);
+
+-- The session's settings change neither what is allowed nor how a token is read.
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SELECT kinesis.create_stream('settings', 3);
+SELECT kinesis.add_tags_to_stream('settings', '{"a;b": "x<y>"}');
+SET datestyle = 'SQL, DMY';
+SELECT next_token AS token FROM kinesis.list_shards('settings', max_results => 2, shard_filter_type => 'AT_TIMESTAMP', shard_filter_timestamp => now()) OFFSET 1 \gset
+SET datestyle = 'ISO, MDY';
+SELECT shard_id FROM kinesis.list_shards(next_token => :'token');
+RESET standard_conforming_strings;
+RESET escape_string_warning;
+RESET datestyle;

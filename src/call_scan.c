@@ -194,7 +194,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
 	/* What the function scan would have done. */
-	if (pg_proc_aclcheck(scan->oid, GetUserId(), ACL_EXECUTE) != ACLCHECK_OK)
+	if (!kin_may_execute(scan->oid, GetUserId()))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(scan->oid));
 	InvokeFunctionExecuteHook(scan->oid);
 }

@@ -23,6 +23,29 @@
 #include "varatt.h"
 #endif
 
+/* The number of a relation's file; 16 renamed relfilenodes to relfilenumbers (commit b0a55e432). */
+#if PG_VERSION_NUM >= 160000
+#define kin_file_of(rel) ((rel)->rd_locator.relNumber)
+#define kin_path_of(rel) relpathbackend((rel)->rd_locator, (rel)->rd_backend, MAIN_FORKNUM)
+#else
+#define kin_file_of(rel)                 ((rel)->rd_node.relNode)
+#define kin_path_of(rel)                 relpathbackend((rel)->rd_node, (rel)->rd_backend, MAIN_FORKNUM)
+#define RelationSetNewRelfilenumber(...) RelationSetNewRelfilenode(__VA_ARGS__)
+#endif
+
+/* 16 has one function for the rights on every kind of object (commit afbfc0298). */
+#if PG_VERSION_NUM >= 160000
+#define kin_may_execute(function, role)                                                                                \
+	(object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define kin_may_execute(function, role) (pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
+/* 16 extends heaps by many pages itself and writes no zeros where the file system spares it; before that it is up to us. */
+#if defined(__linux__) && PG_VERSION_NUM < 160000
+#define KIN_RESERVES_PAGES
+#endif
+
 /*
  * Makes a tuple header that of a composite datum.  Minor releases from November 2026 on (15.20) mark such tuples with the
  * version of their row type, and refuse to read them without.

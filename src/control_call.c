@@ -100,9 +100,7 @@ kin_control(PG_FUNCTION_ARGS)
 			kin_control_context = error_context_stack;
 		kin_control_context_known = true;
 		SetUserIdAndSecContext(kin_extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
-		nest = NewGUCNestLevel();
-		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
+		nest = kin_pin_settings();
 		result = FunctionCallInvoke(inner);
 		fcinfo->isnull = inner->isnull;
 	}

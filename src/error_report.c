@@ -79,6 +79,16 @@ error_by_name(const char *name)
 	elog(ERROR, "unknown AWS error \"%s\"", name);
 }
 
+void
+kin_require_columns(TupleDesc columns, int count)
+{
+	if (columns->natts != count)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("type %s has %d columns instead of %d", format_type_be(columns->tdtypeid),
+							   columns->natts, count),
+						errhint("It was altered. The extension's types must stay as CREATE EXTENSION made them.")));
+}
+
 /* kinesis._raise(error, message, detail, hint): the SQL side of kin_errcode(); a null message means the table's own. */
 Datum
 kin_raise(PG_FUNCTION_ARGS)

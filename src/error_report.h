@@ -7,6 +7,8 @@
 #ifndef KIN_ERROR_REPORT_H
 #define KIN_ERROR_REPORT_H
 
+#include "access/tupdesc.h"
+
 #define KIN_ERRORS(X)                                                                                                  \
 	X(KIN_RESOURCE_NOT_FOUND, "ResourceNotFoundException", "KN001", "the requested resource was not found")            \
 	X(KIN_RESOURCE_IN_USE, "ResourceInUseException", "KN002",                                                          \
@@ -32,6 +34,9 @@ extern struct ErrorContextCallback *kin_control_context;
 
 /* Raises ValidationException: this argument, named as in the API, is null. */
 extern void kin_refuse_null(const char *field) pg_attribute_noreturn();
+
+/* Raises when a row type of the extension no longer has the columns that it was made with. */
+extern void kin_require_columns(TupleDesc columns, int count);
 
 extern void kin_hide_context(void);
 

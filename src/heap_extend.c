@@ -32,8 +32,8 @@
 static bool
 allocate_pages(Relation rel, BlockNumber first, int count)
 {
-#if defined(__linux__) && PG_VERSION_NUM < 160000
-	char *path = relpathbackend(rel->rd_node, rel->rd_backend, MAIN_FORKNUM);
+#ifdef KIN_RESERVES_PAGES
+	char *path = kin_path_of(rel);
 	BlockNumber segment = first / RELSEG_SIZE;
 	int fd;
 	bool done;

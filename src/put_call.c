@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/typcache.h"
 
+#include "access_check.h"
 #include "call_scan.h"
 #include "compat.h"
 #include "error_report.h"
@@ -89,7 +90,7 @@ put_record_columns(void)
 static void
 check_ordering(const char *stream_name, const KinPutEntry *entry, int64 ordering)
 {
-	KinStream *stream = kin_stream_open(stream_name);
+	KinStream *stream = kin_put_open(stream_name, "PutRecord");
 	KinShard *shard =
 		kin_shard_for_hash(stream, entry->has_hash_key ? entry->hash_key : kin_hash_key_of(entry->key, entry->key_len));
 	KinShardSlot *slot = kin_shard_lock(stream, shard);
@@ -224,7 +225,7 @@ row_values(const PutRow *row, Datum *values, bool *nulls)
 	nulls[2] = nulls[3] = !failed;
 }
 
-/* Stores the entries.  The answer is copied from where the next put would overwrite it. */
+/* Stores the entries and makes the answer of what became of each. */
 static PutAnswer *
 put_entries(const char *stream_name, KinPutEntry *entries, int n, bool atomic)
 {
@@ -323,6 +324,7 @@ put_request_entries(const KinArguments *given)
 	walk_begin(&records, "records", given->values[1], TYPALIGN_DOUBLE);
 	check_count(records.length);
 	columns = lookup_rowtype_tupdesc(ARR_ELEMTYPE(DatumGetArrayTypeP(given->values[1])), -1);
+	kin_require_columns(columns, 3);
 	for (int i = 0; i < records.length; i++)
 	{
 		HeapTupleHeader header;
@@ -394,8 +396,11 @@ kin_shard_for_key(PG_FUNCTION_ARGS)
 {
 	KinStream *stream = kin_stream_open(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	text *key = PG_GETARG_TEXT_PP(1);
-	KinShard *shard = kin_shard_for_hash(stream, kin_hash_key_of(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)));
+	KinShard *shard;
 
+	kin_require_right(stream, GetUserId(), KIN_RIGHT_DESCRIBE, "ListShards");
+	kin_check_key(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+	shard = kin_shard_for_hash(stream, kin_hash_key_of(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)));
 	PG_RETURN_TEXT_P(cstring_to_text(kin_shard_id(shard->index)));
 }
 

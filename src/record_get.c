@@ -209,6 +209,7 @@ child_shards(KinStream *stream, KinShard *shard, Oid array_type)
 	int n = 0;
 	ArrayType *result;
 
+	kin_require_columns(columns, 4);
 	for (int i = 0; i < stream->nshards; i++)
 	{
 		KinShard *child = &stream->shards[i];

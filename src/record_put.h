@@ -21,9 +21,15 @@ typedef struct KinPutEntry
 	KinHashKey hash_key;
 } KinPutEntry;
 
+/* Opens a stream for putting: refuses where nothing can be written, and who has no right. */
+extern KinStream *kin_put_open(const char *stream_name, const char *operation);
+
+/* Raises when a partition key is not of 1 to 256 characters. */
+extern void kin_check_key(const char *key, Size len);
+
 /*
- * Stores n records.  Results (shard, number or throttled) are in the array returned, in the order of the entries; it is
- * reused by the next put of this process.  KIN_APPEND_ALL raises when a shard refuses its part.
+ * Stores n records.  Results (shard, number or throttled) are in the array returned, in the order of the entries.
+ * KIN_APPEND_ALL raises when a shard refuses its part.
  */
 extern KinNewRecord *kin_put(const char *stream_name, const KinPutEntry *entries, int n, KinAppendMode mode,
 							 int64 minimum, const char *operation, KinStream **stream);

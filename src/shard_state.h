@@ -12,12 +12,18 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
-/* A shard is known by database, stream and index; never by an OID that DDL may change. */
+/*
+ * A shard is known by database, stream and index, never by an OID that DDL may change.  The stream's table, which lives as
+ * long as the stream, is there because stream ids begin anew when the extension is created again.  No padding: keys are
+ * compared as bytes.
+ */
 typedef struct KinShardKey
 {
 	int64 stream_id;
 	Oid database;
+	Oid table;
 	int32 shard_index;
+	int32 unused;
 } KinShardKey;
 
 /* Tokens may be negative: one large record may take a bucket into debt. */

@@ -86,7 +86,7 @@ kin_walk_next(KinShardWalk *walk, int64 *number)
 		walk->rel = try_relation_open(walk->slices[walk->current].relid, AccessShareLock);
 		if (walk->rel)
 			kin_slice_scan_begin(&walk->scan, walk->rel, walk->snapshot, walk->after,
-								 walk->tail.file == walk->rel->rd_node.relNode ? walk->tail.block + 1 : MaxBlockNumber);
+								 walk->tail.file == kin_file_of(walk->rel) ? walk->tail.block + 1 : MaxBlockNumber);
 	}
 }
 

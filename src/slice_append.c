@@ -14,6 +14,8 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/heaptoast.h"
+#include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/twophase.h"
@@ -218,9 +220,9 @@ kin_append_tuples(Relation rel, HeapTuple *tuples, int n, int options, KinTail *
 
 	Assert(n <= APPEND_BATCH);
 	/* A target block of ours is there: whoever cuts a file short has everybody forget theirs.  Else the length is looked up. */
-	if (known->file != rel->rd_node.relNode || known->block != RelationGetTargetBlock(rel))
+	if (known->file != kin_file_of(rel) || known->block != RelationGetTargetBlock(rel))
 		tail.nblocks = RelationGetNumberOfBlocks(rel);
-	if (known->file == rel->rd_node.relNode && known->block < tail.nblocks)
+	if (known->file == kin_file_of(rel) && known->block < tail.nblocks)
 	{
 		aim_at(rel, &tail, known->block);
 		tail.reserved_end = Min(known->reserved_end, tail.nblocks);
@@ -248,7 +250,7 @@ kin_append_tuples(Relation rel, HeapTuple *tuples, int n, int options, KinTail *
 	let_go(&tail);
 	known->block = tail.block;
 	known->reserved_end = tail.reserved_end;
-	known->file = rel->rd_node.relNode;
+	known->file = kin_file_of(rel);
 }
 
 /*
@@ -402,9 +404,30 @@ throttle(KinStream *stream, KinShardSlot *slot, KinNewRecord **records, int n, K
 	return passed;
 }
 
+/*
+ * Locks what the toaster will open.  It would wait for these locks under the shard's LWLock, where no signal gets through, and
+ * whoever holds them (REINDEX of the TOAST table) may be about to put a record to this very shard.
+ */
+static void
+lock_toast(Relation rel, KinNewRecord **records, int n)
+{
+	Relation toast;
+	bool needed = false;
+	ListCell *lc;
+
+	for (int i = 0; i < n && !needed; i++)
+		needed = records[i]->tuple.t_len > TOAST_TUPLE_THRESHOLD;
+	if (!needed || !OidIsValid(rel->rd_rel->reltoastrelid))
+		return;
+	toast = table_open(rel->rd_rel->reltoastrelid, RowExclusiveLock);
+	foreach (lc, RelationGetIndexList(toast))
+		LockRelationOid(lfirst_oid(lc), RowExclusiveLock);
+	table_close(toast, NoLock);
+}
+
 /* Opens a slice for writing and keeps its lock; NULL when it is gone.  kin_append_prepare() may have locked it already. */
 static Relation
-open_for_append(KinShard *shard, KinSlice *slice)
+open_for_append(KinShard *shard, KinSlice *slice, KinNewRecord **records, int n)
 {
 	Relation rel = try_relation_open(slice->relid, slice->lower == shard->locked_slice ? NoLock : RowExclusiveLock);
 
@@ -421,6 +444,8 @@ open_for_append(KinShard *shard, KinSlice *slice)
 			 errhint(
 				 "Drop the index from the stream's table. To search records by content, copy them into a table of your own.")));
 	}
+	if (rel)
+		lock_toast(rel, records, n);
 	return rel;
 }
 
@@ -457,7 +482,7 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 		{
 			/* Most often right, so that the lock is taken once. */
 			slice = kin_slice_for_number(shard, likely_number(shard, now_ms));
-			if (slice && (rel = open_for_append(shard, slice)) != NULL)
+			if (slice && (rel = open_for_append(shard, slice, records, n)) != NULL)
 				opened = slice->lower;
 		}
 		if (rel && !still_ours(stream, shard, opened))
@@ -489,7 +514,7 @@ kin_append(KinStream *stream, KinShard *shard, KinNewRecord **records, int n, Ki
 			kin_slice_make(stream, shard, base);
 			return KIN_APPEND_MOVED;
 		}
-		rel = open_for_append(shard, slice);
+		rel = open_for_append(shard, slice, records, n);
 		if (rel)
 			opened = slice->lower;
 		else

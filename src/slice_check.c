@@ -176,12 +176,12 @@ rewrite_in_order(Relation rel)
 	tuplesort_performsort(sort);
 
 	/* A new file, as TRUNCATE makes it: an error from here on leaves the old one. */
-	RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
+	RelationSetNewRelfilenumber(rel, rel->rd_rel->relpersistence);
 	if (OidIsValid(rel->rd_rel->reltoastrelid))
 	{
 		Relation toast = table_open(rel->rd_rel->reltoastrelid, AccessExclusiveLock);
 
-		RelationSetNewRelfilenode(toast, toast->rd_rel->relpersistence);
+		RelationSetNewRelfilenumber(toast, toast->rd_rel->relpersistence);
 		table_close(toast, NoLock);
 		reindex_relation(rel->rd_rel->reltoastrelid, 0, &(ReindexParams){0});
 	}

@@ -47,6 +47,22 @@ kin_extension_owner(void)
 	return owner;
 }
 
+int
+kin_pin_settings(void)
+{
+	static const char *const pinned[][2] = {
+		{"search_path", "pg_catalog, pg_temp"}, /* nothing that a user has created is called */
+		{"standard_conforming_strings", "on"},  /* patterns in SQL code mean what they say */
+		{"datestyle", "ISO, YMD"},              /* times written into tokens are read back as the same */
+	};
+	int nest = NewGUCNestLevel();
+
+	for (size_t i = 0; i < lengthof(pinned); i++)
+		(void) set_config_option(pinned[i][0], pinned[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+	return nest;
+}
+
 Datum
 kin_run_sql(const char *function, int nargs, const Oid *types, const Datum *values)
 {
@@ -62,9 +78,7 @@ kin_run_sql(const char *function, int nargs, const Oid *types, const Datum *valu
 	/* An error on the way restores user and settings, as the (sub)transaction ends. */
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(kin_extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
-	nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
+	nest = kin_pin_settings();
 
 	fmgr_info(funcid, &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, nargs, InvalidOid, NULL, NULL);

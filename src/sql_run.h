@@ -6,8 +6,11 @@
 
 extern Oid kin_extension_owner(void);
 
+/* Sets what SQL code of the extension relies on; to be undone by AtEOXact_GUC() with the level returned. */
+extern int kin_pin_settings(void);
+
 /*
- * Calls kinesis.<function>(arguments) as the owner, with search_path = pg_catalog, pg_temp.  The function must return a
+ * Calls kinesis.<function>(arguments) as the owner, with settings pinned.  The function must return a
  * scalar or void; its result is returned when it is passed by value.
  */
 extern Datum kin_run_sql(const char *function, int nargs, const Oid *types, const Datum *values);

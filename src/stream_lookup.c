@@ -183,7 +183,10 @@ read_shards(KinStream *stream)
 		shard->ending_number = null[SHARD_END] ? -1 : DatumGetInt64(v[SHARD_END]);
 		shard->closed_ms =
 			null[SHARD_CLOSED] ? 0 : kin_ms_of_number(kin_number_at(DatumGetTimestampTz(v[SHARD_CLOSED])));
-		shard->key = (KinShardKey){.stream_id = stream->id, .database = MyDatabaseId, .shard_index = shard->index};
+		shard->key = (KinShardKey){.stream_id = stream->id,
+								   .database = MyDatabaseId,
+								   .table = stream->table,
+								   .shard_index = shard->index};
 		shard->nslices = -1;
 	}
 	systable_endscan_ordered(scan);
