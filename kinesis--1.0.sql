@@ -283,31 +283,13 @@ BEGIN
 END
 $$;
 
--- The name in a name or ARN.
+-- The checked name in a name or ARN.
 CREATE FUNCTION kinesis._stream_name(stream text) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    prefix text := kinesis._stream_arn('');
-    name text := stream;
-BEGIN
-    IF name LIKE 'arn:%' THEN
-        IF NOT starts_with(name, prefix) OR position('/' IN substr(name, length(prefix) + 1)) > 0 THEN
-            PERFORM kinesis._raise('InvalidArgumentException', format('"%s" is not the ARN of a stream of this database', name), NULL,
-                format('ARNs of streams here begin with %s.', prefix));
-        END IF;
-        name := substr(name, length(prefix) + 1);
-    END IF;
-    IF name IS NULL THEN
-        PERFORM kinesis._validation('streamName', NULL, 'Member must not be null');
-    ELSIF name = '' OR length(name) > 128 THEN
-        PERFORM kinesis._validation('streamName', name, CASE WHEN name = '' THEN 'Member must have length greater than or equal to 1'
-            ELSE 'Member must have length less than or equal to 128' END);
-    ELSIF name !~ '^[a-zA-Z0-9_.-]+$' THEN
-        PERFORM kinesis._validation('streamName', name, 'Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+');
-    END IF;
-    RETURN name;
-END
-$$;
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'kin_stream_name';
+
+-- The index in a shard id; field is the argument's name in the API, for the error.
+CREATE FUNCTION kinesis._shard_index(shard_id text, field text, stream_name text) RETURNS int
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'kin_shard_index';
 
 CREATE FUNCTION kinesis._not_found(stream_name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -378,24 +360,17 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION kinesis._shard(s kinesis.stream, shard_id text) RETURNS kinesis.shard
+CREATE FUNCTION kinesis._shard(s kinesis.stream, shard_id text, field text) RETURNS kinesis.shard
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    digits text := substring(shard_id FROM '([0-9]+)$');
+    ix int := kinesis._shard_index(shard_id, field, s.stream_name);
     h kinesis.shard;
 BEGIN
-    IF shard_id IS NULL THEN
-        PERFORM kinesis._validation('shardId', NULL, 'Member must not be null');
-    END IF;
-    IF shard_id !~ '^([a-zA-Z0-9_.-]*-)?[0-9]+$' OR digits::numeric > 2147483647 THEN
-        PERFORM kinesis._raise('ResourceNotFoundException', format('Could not find shard %s in stream %s under account %s.',
-            shard_id, s.stream_name, kinesis._account_id()));
-    END IF;
-    SELECT * INTO h FROM kinesis.shard WHERE stream_id = s.stream_id AND shard_index = digits::int
+    SELECT * INTO h FROM kinesis.shard WHERE stream_id = s.stream_id AND shard_index = ix
         AND (closed_at IS NULL OR closed_at > kinesis._now() - make_interval(hours => s.retention_period_hours));
     IF NOT FOUND THEN
         PERFORM kinesis._raise('ResourceNotFoundException', format('Shard %s in stream %s under account %s does not exist',
-            kinesis._shard_id(digits::int), s.stream_name, kinesis._account_id()));
+            kinesis._shard_id(ix), s.stream_name, kinesis._account_id()));
     END IF;
     RETURN h;
 END
@@ -424,7 +399,8 @@ BEGIN
         ELSE 5 END;
     per_day := CASE op WHEN 'UpdateShardCount' THEN 10 WHEN 'UpdateStreamMode' THEN 2 END;
     DELETE FROM kinesis.call c WHERE c.called_at < since - interval '1 day';
-    SELECT count(*) INTO n FROM kinesis.call c WHERE c.operation = op AND c.called_at > since - interval '1 second';
+    SELECT count(*) INTO n FROM kinesis.call c WHERE c.operation = op AND c.called_at > since - interval '1 second'
+        AND (op <> 'ListShards' OR c.stream_id = id);       -- the one rate that is a stream's, not the account's
     IF n >= per_second THEN
         PERFORM kinesis._raise('LimitExceededException', format('Rate exceeded for %s: at most %s calls a second', op, per_second), NULL,
             'These are AWS''s quotas; they apply because kinesis.aws_limits is on.');
@@ -703,25 +679,11 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY h.shard_index
 $$;
 
-CREATE FUNCTION kinesis._after_shard(shard_id text) RETURNS int
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    digits text := substring(shard_id FROM '([0-9]+)$');
-BEGIN
-    IF shard_id IS NULL THEN
-        RETURN -1;
-    ELSIF digits IS NULL OR digits::numeric > 2147483647 THEN
-        PERFORM kinesis._validation('exclusiveStartShardId', shard_id, 'Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+');
-    END IF;
-    RETURN digits::int;
-END
-$$;
-
 CREATE FUNCTION kinesis._describe_stream(stream_name text, "limit" int, exclusive_start_shard_id text) RETURNS kinesis.stream_description
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     s kinesis.stream := kinesis._stream(stream_name, 'describe', 'DescribeStream');
-    after_index int := kinesis._after_shard(exclusive_start_shard_id);
+    after_index int := coalesce(CASE WHEN exclusive_start_shard_id IS NOT NULL THEN kinesis._shard_index(exclusive_start_shard_id, 'exclusiveStartShardId', s.stream_name) END, -1);
     cap int;
     listed kinesis.shard_description[];
     has_more boolean;
@@ -879,7 +841,7 @@ BEGIN
         cap := coalesce(cap, 1000);
     ELSE
         s := kinesis._stream(stream_name, 'describe', 'ListShards');
-        after_index := kinesis._after_shard(exclusive_start_shard_id);
+        after_index := coalesce(CASE WHEN exclusive_start_shard_id IS NOT NULL THEN kinesis._shard_index(exclusive_start_shard_id, 'exclusiveStartShardId', s.stream_name) END, -1);
         IF filter NOT IN ('AFTER_SHARD_ID', 'AT_TRIM_HORIZON', 'FROM_TRIM_HORIZON', 'AT_LATEST', 'AT_TIMESTAMP', 'FROM_TIMESTAMP') THEN
             PERFORM kinesis._validation('shardFilter.type', filter, 'Member must satisfy enum value set: [AFTER_SHARD_ID, AT_TRIM_HORIZON, FROM_TRIM_HORIZON, AT_LATEST, AT_TIMESTAMP, FROM_TIMESTAMP]');
         ELSIF (filter = 'AFTER_SHARD_ID') <> (shard_filter_shard_id IS NOT NULL) THEN
@@ -888,7 +850,7 @@ BEGIN
             PERFORM kinesis._raise('InvalidArgumentException', 'Timestamp must be given with the filter types AT_TIMESTAMP and FROM_TIMESTAMP, and only with them.');
         END IF;
         IF filter = 'AFTER_SHARD_ID' THEN
-            after_index := greatest(after_index, kinesis._after_shard(shard_filter_shard_id));
+            after_index := greatest(after_index, kinesis._shard_index(shard_filter_shard_id, 'shardFilter.shardId', s.stream_name));
         END IF;
         IF stream_creation_timestamp IS NOT NULL AND date_trunc('second', stream_creation_timestamp) <> date_trunc('second', s.stream_creation_timestamp) THEN
             PERFORM kinesis._raise('ResourceNotFoundException', format('Stream %s under account %s was not created at %s.',
@@ -1208,7 +1170,7 @@ CREATE FUNCTION kinesis._split_shard(stream_name text, shard_to_split text, new_
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     s kinesis.stream := kinesis._lock_shards(stream_name, 'SplitShard');
-    h kinesis.shard := kinesis._shard(s, shard_to_split);
+    h kinesis.shard := kinesis._shard(s, shard_to_split, 'shardToSplit');
     at numeric := trunc(new_starting_hash_key);
 BEGIN
     PERFORM kinesis._require_provisioned(s, 'SplitShard');
@@ -1234,8 +1196,8 @@ CREATE FUNCTION kinesis._merge_shards(stream_name text, shard_to_merge text, adj
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     s kinesis.stream := kinesis._lock_shards(stream_name, 'MergeShards');
-    h kinesis.shard := kinesis._shard(s, shard_to_merge);
-    a kinesis.shard := kinesis._shard(s, adjacent_shard_to_merge);
+    h kinesis.shard := kinesis._shard(s, shard_to_merge, 'shardToMerge');
+    a kinesis.shard := kinesis._shard(s, adjacent_shard_to_merge, 'adjacentShardToMerge');
 BEGIN
     PERFORM kinesis._require_provisioned(s, 'MergeShards');
     PERFORM kinesis._require_open(s, h);

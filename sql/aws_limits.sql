@@ -32,3 +32,20 @@ SELECT (kinesis.update_shard_count('q', 2)).target_shard_count;
 -- Mode twice a day.
 SELECT kinesis.update_stream_mode('q', 'ON_DEMAND'), kinesis.update_stream_mode('q', 'PROVISIONED');
 SELECT kinesis.update_stream_mode('q', 'ON_DEMAND');
+
+-- GetShardIterator: five calls a second for a shard, and only while the setting is on.
+CREATE FUNCTION iterators(n int) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..n LOOP
+        PERFORM kinesis.get_shard_iterator('iterators', '0', 'LATEST');
+    END LOOP;
+    RETURN 'all';
+EXCEPTION WHEN OTHERS THEN
+    RETURN sqlstate || ' ' || sqlerrm;
+END $$;
+RESET kinesis.aws_limits;
+SELECT kinesis.create_stream('iterators', 1);
+SELECT iterators(50);
+SET kinesis.aws_limits = on;
+SELECT iterators(50);
+RESET kinesis.aws_limits;

@@ -107,3 +107,13 @@ CREATE INDEX ON kinesis_stream.put (partition_key);
 SELECT shard_id FROM kinesis.put_record('put', 'x', 'k', 0);
 DROP INDEX kinesis_stream.put_partition_key_idx;
 SELECT shard_id FROM kinesis.put_record('put', 'x', 'k', 0);
+
+-- A name that no stream can have is told as such, and shard ids have one rule everywhere.
+SELECT kinesis.put_record('', 'x', 'k');
+SELECT kinesis.put_record('put!', 'x', 'k');
+SELECT kinesis.put_record(repeat('n', 129), 'x', 'k');
+SELECT kinesis.get_shard_iterator('put', 'a b/ü-0', 'LATEST');
+SELECT count(*) FROM kinesis.read_shard('put', 'a b/ü-0');
+SELECT kinesis.split_shard('put', 'a b/ü-0', 5);
+SELECT count(*) FROM kinesis.read_shard('put', repeat('x', 127) || '-0');
+SELECT count(*) >= 0 AS any_prefix FROM kinesis.read_shard('put', 'any.prefix_of-0');

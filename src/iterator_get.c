@@ -24,6 +24,9 @@
 #include "settings_define.h"
 #include "shard_walk.h"
 #include "slice_append.h"
+#include "throttle_take.h"
+
+#define ITERATORS_A_SECOND 5
 
 PG_FUNCTION_INFO_V1(kin_get_shard_iterator);
 
@@ -160,6 +163,28 @@ check_arguments(const char *type, bool has_number, bool has_time)
 		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT), errmsg("Timestamp can be given with AT_TIMESTAMP only.")));
 }
 
+/* AWS's five calls a second for a shard. */
+static void
+throttle(KinStream *stream, KinShard *shard)
+{
+	KinShardSlot *slot;
+	bool allowed;
+
+	do
+	{
+		slot = kin_slot_find(&shard->key);
+	} while (!kin_slot_lock(slot, &shard->key));
+	kin_bucket_refill(&slot->iterator_calls, ITERATORS_A_SECOND, GetCurrentTimestamp());
+	allowed = kin_bucket_allows(&slot->iterator_calls, ITERATORS_A_SECOND, 1);
+	if (allowed)
+		kin_bucket_take(&slot->iterator_calls, ITERATORS_A_SECOND, 1);
+	kin_slot_unlock(slot);
+	if (!allowed)
+		ereport(ERROR,
+				(kin_errcode(KIN_THROUGHPUT_EXCEEDED), errmsg_internal("%s", kin_throttled_message(stream, shard)),
+				 errhint("This is AWS's quota; it applies because kinesis.aws_limits is on.")));
+}
+
 /* kinesis.get_shard_iterator(stream_name, shard_id, shard_iterator_type, starting_sequence_number, "timestamp") */
 Datum
 kin_get_shard_iterator(PG_FUNCTION_ARGS)
@@ -168,18 +193,25 @@ kin_get_shard_iterator(PG_FUNCTION_ARGS)
 	KinStream *stream;
 	KinShard *shard;
 	KinIterator iterator;
+	char *name;
 	char *shard_id;
 	char *type;
 
 	for (int i = 0; i < 3; i++)
 		if (PG_ARGISNULL(i))
 			kin_refuse_null(fields[i]);
-	stream = kin_stream_open(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	stream = kin_stream_find(name);
 	shard_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	/* As on AWS: here a stream that is not there is told as its shard. */
+	if (stream == NULL)
+		kin_refuse_shard(kin_shard_index_in(shard_id, "shardId", name), kin_name_in_arn(name));
 	type = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	kin_require_right(stream, GetUserId(), KIN_RIGHT_CONSUMER, "GetShardIterator");
 	check_arguments(type, !PG_ARGISNULL(3), !PG_ARGISNULL(4));
 	shard = kin_shard_by_id(stream, shard_id);
+	if (kin_aws_limits_setting)
+		throttle(stream, shard);
 
 	iterator.stream_id = stream->id;
 	iterator.shard_index = shard->index;

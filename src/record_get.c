@@ -61,10 +61,7 @@ open_shard(const KinIterator *iterator, ReadResult *result)
 	result->stream = kin_stream_open_by_id(iterator->stream_id);
 	result->shard = result->stream ? kin_shard_by_index(result->stream, iterator->shard_index) : NULL;
 	if (result->shard == NULL)
-		ereport(ERROR,
-				(kin_errcode(KIN_RESOURCE_NOT_FOUND),
-				 errmsg("Shard %s in stream %s under account %s does not exist", kin_shard_id(iterator->shard_index),
-						result->stream ? result->stream->name : "(deleted)", kin_account_id_setting)));
+		kin_refuse_shard(iterator->shard_index, result->stream ? result->stream->name : "(deleted)");
 }
 
 /* One look at the shard, from the iterator's position on. */
@@ -257,7 +254,12 @@ get_records(const KinArguments *given, TupleDesc columns, Datum *values, bool *n
 
 	if (given->nulls[0])
 		kin_refuse_null("shardIterator");
-	if (max_records < 1 || max_records > GET_RECORDS_MAX)
+	if (max_records < 1)
+		ereport(ERROR, (kin_errcode(KIN_VALIDATION),
+						errmsg("1 validation error detected: Value '%d' at 'limit' failed to satisfy "
+							   "constraint: Member must have value greater than or equal to 1",
+							   max_records)));
+	if (max_records > GET_RECORDS_MAX)
 		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT),
 						errmsg("max_records must be between 1 and %d, not %d", GET_RECORDS_MAX, max_records)));
 	iterator = kin_iterator_open(TextDatumGetCString(given->values[0]));

@@ -133,7 +133,8 @@ assign_slot(KinShardSlot *slot, const KinShardKey *key)
 	slot->settled = 0;
 	slot->prepared_floor = -1;
 	slot->tail.file = InvalidOid;
-	slot->write_bytes = slot->write_records = slot->read_bytes = slot->read_calls = (KinBucket){0};
+	slot->write_bytes = slot->write_records = slot->read_bytes = slot->read_calls = slot->iterator_calls =
+		(KinBucket){0};
 }
 
 /* A slot nobody waits on, writes through or has locked; its lock is held on return.  -1: there is none. */

@@ -62,6 +62,7 @@ typedef struct KinShardSlot
 
 	KinTail tail;
 
+	KinBucket iterator_calls;
 	KinBucket write_bytes;
 	KinBucket write_records;
 	KinBucket read_bytes;

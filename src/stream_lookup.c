@@ -26,6 +26,7 @@
 #include "utils/rel.h"
 
 #include "error_report.h"
+#include "name_check.h"
 #include "restore_finish.h"
 #include "sequence_number.h"
 #include "settings_define.h"
@@ -75,7 +76,7 @@ enum
 
 typedef struct StreamEntry
 {
-	char name[KIN_STREAM_NAME_MAX + 1];
+	char name[KIN_NAME_MAX + 1];
 	KinStream *stream; /* NULL while there is none */
 } StreamEntry;
 
@@ -319,42 +320,33 @@ load_stream(AttrNumber column, Datum value, RegProcedure equal, const char *inde
 	return stream ? keep_stream(stream) : NULL;
 }
 
-/* The name in an ARN of this region and account; any other text is a name itself. */
-static const char *
-name_of(const char *name)
+KinStream *
+kin_stream_find(const char *name)
 {
-	char *prefix;
+	StreamEntry *entry;
 
-	if (strncmp(name, "arn:", 4) != 0)
-		return name;
-	prefix = kin_stream_arn("");
-	if (strncmp(name, prefix, strlen(prefix)) != 0 || strchr(name + strlen(prefix), '/') != NULL)
-		ereport(ERROR,
-				(kin_errcode(KIN_INVALID_ARGUMENT), errmsg("\"%s\" is not the ARN of a stream of this database", name),
-				 errhint("ARNs of streams here begin with %s.", prefix)));
-	return name + strlen(prefix);
+	prepare_streams();
+	name = kin_name_in_arn(name);
+	/* Whatever was committed before this call began must be seen by it. */
+	AcceptInvalidationMessages();
+	if (strlen(name) <= KIN_NAME_MAX)
+	{
+		entry = hash_search(streams, name, HASH_FIND, NULL);
+		if (entry && entry->stream && entry->stream->valid)
+			return entry->stream;
+	}
+	kin_check_stream_name(name);
+	return load_stream(STREAM_NAME, CStringGetTextDatum(name), F_TEXTEQ, "stream_stream_name_key");
 }
 
 KinStream *
 kin_stream_open(const char *name)
 {
-	StreamEntry *entry;
-	KinStream *stream = NULL;
+	KinStream *stream = kin_stream_find(name);
 
-	prepare_streams();
-	name = name_of(name);
-	if (strlen(name) <= KIN_STREAM_NAME_MAX)
-	{
-		/* Whatever was committed before this call began must be seen by it. */
-		AcceptInvalidationMessages();
-		entry = hash_search(streams, name, HASH_FIND, NULL);
-		if (entry && entry->stream && entry->stream->valid)
-			return entry->stream;
-		stream = load_stream(STREAM_NAME, CStringGetTextDatum(name), F_TEXTEQ, "stream_stream_name_key");
-	}
 	if (stream == NULL)
-		ereport(ERROR, (kin_errcode(KIN_RESOURCE_NOT_FOUND),
-						errmsg("Stream %s under account %s not found.", name, kin_account_id_setting)));
+		ereport(ERROR, (kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Stream %s under account %s not found.",
+																	kin_name_in_arn(name), kin_account_id_setting)));
 	return stream;
 }
 
@@ -426,41 +418,23 @@ kin_shard_by_index(KinStream *stream, int32 index)
 	return NULL;
 }
 
-/* As on AWS "0", "shardId-0" and "any-prefix-0" all name the first shard: what counts is the number at the end. */
-static KinShard *
-shard_named(KinStream *stream, const char *shard_id)
+void
+kin_refuse_shard(int32 index, const char *stream_name)
 {
-	const char *digits = strrchr(shard_id, '-');
-	int64 index = 0;
-
-	digits = digits ? digits + 1 : shard_id;
-	if (*digits == '\0' || strspn(digits, "0123456789") != strlen(digits))
-		return NULL;
-	for (; *digits; digits++)
-	{
-		index = index * 10 + (*digits - '0');
-		if (index > PG_INT32_MAX)
-			return NULL;
-	}
-	return kin_shard_by_index(stream, (int32) index);
+	ereport(ERROR,
+			(kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Shard %s in stream %s under account %s does not exist",
+														 kin_shard_id(index), stream_name, kin_account_id_setting)));
 }
 
 KinShard *
 kin_shard_by_id(KinStream *stream, const char *shard_id)
 {
-	KinShard *shard = shard_named(stream, shard_id);
+	int32 index = kin_shard_index_in(shard_id, "shardId", stream->name);
+	KinShard *shard = kin_shard_by_index(stream, index);
 
 	if (shard == NULL)
-		ereport(ERROR,
-				(kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Shard %s in stream %s under account %s does not exist",
-															 shard_id, stream->name, kin_account_id_setting)));
+		kin_refuse_shard(index, stream->name);
 	return shard;
-}
-
-char *
-kin_shard_id(int32 index)
-{
-	return psprintf("shardId-%012d", index);
 }
 
 int64
@@ -533,12 +507,6 @@ kin_slice_for_number(KinShard *shard, int64 number)
 			return &shard->slices[i];
 	}
 	return NULL;
-}
-
-char *
-kin_stream_arn(const char *name)
-{
-	return psprintf("arn:aws:kinesis:%s:%s:stream/%s", kin_region_setting, kin_account_id_setting, name);
 }
 
 char *

@@ -10,9 +10,8 @@
 #include "nodes/pg_list.h"
 
 #include "hash_key.h"
+#include "name_check.h"
 #include "shard_state.h"
-
-#define KIN_STREAM_NAME_MAX 128
 
 /* One time slice of a shard: a heap with the numbers in [lower, upper). */
 typedef struct KinSlice
@@ -43,7 +42,7 @@ typedef struct KinShard
 typedef struct KinStream
 {
 	int64 id;
-	char name[KIN_STREAM_NAME_MAX + 1];
+	char name[KIN_NAME_MAX + 1];
 	Oid table; /* the partitioned table that SQL users read */
 	int64 retention_ms;
 	int64 trimmed_before; /* numbers below were past retention once and stay so */
@@ -60,9 +59,10 @@ typedef struct KinStream
 	MemoryContext context;
 } KinStream;
 
-/* Both raise ResourceNotFoundException; the name may be an ARN. */
+/* The name may be an ARN.  No such stream: the first raises ResourceNotFoundException, the others give NULL. */
 extern KinStream *kin_stream_open(const char *name);
-extern KinStream *kin_stream_open_by_id(int64 stream_id); /* NULL when it is gone */
+extern KinStream *kin_stream_find(const char *name);
+extern KinStream *kin_stream_open_by_id(int64 stream_id);
 
 /* The stream's table, read from the catalog alone; InvalidOid when there is no such stream. */
 extern Oid kin_stream_table(int64 stream_id);
@@ -83,7 +83,9 @@ extern KinShard *kin_shard_for_hash(KinStream *stream, KinHashKey key);
 /* Shard by its id as a user writes it, or by its index.  No such shard, or expired: the first raises, the second gives NULL. */
 extern KinShard *kin_shard_by_id(KinStream *stream, const char *shard_id);
 extern KinShard *kin_shard_by_index(KinStream *stream, int32 index);
-extern char *kin_shard_id(int32 index);
+
+/* Raises ResourceNotFoundException for a shard that is not there. */
+extern void kin_refuse_shard(int32 index, const char *stream_name) pg_attribute_noreturn();
 
 /* First number that is still within the retention period. */
 extern int64 kin_stream_horizon(const KinStream *stream);
@@ -91,8 +93,6 @@ extern int64 kin_stream_horizon(const KinStream *stream);
 /* Reads the shard's slices from the catalog, when they are not there yet or 'again' is set. */
 extern void kin_shard_read_slices(KinStream *stream, KinShard *shard, bool again);
 extern KinSlice *kin_slice_for_number(KinShard *shard, int64 number);
-
-extern char *kin_stream_arn(const char *name);
 
 /* What a caller is told whom the shard's limits refuse. */
 extern char *kin_throttled_message(KinStream *stream, KinShard *shard);
