@@ -1,7 +1,7 @@
 /*
  * iterator_seal.c - encodes shard iterators and checks those that come back.
  *
- * Owns:    a copy of the database's secret, read once a process.
+ * Owns:    an HMAC keyed with the database's secret, which is read once a process.
  * Locking: none.
  * Runs in: backends, on a primary or a standby.
  *
@@ -11,13 +11,15 @@
  */
 #include "postgres.h"
 
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
+
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "common/base64.h"
-#include "common/hmac.h"
-#include "common/sha2.h"
 #include "miscadmin.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
@@ -41,9 +43,26 @@ typedef struct Sealed
 	uint8 mac[MAC_LEN];
 } Sealed;
 
-static uint8 *secret;
-static int secret_len;
+/* HMAC with the secret in it, ready to begin anew: to look the algorithms up each time takes longer than the digest. */
+static EVP_MAC_CTX *keyed;
 static Oid secret_table; /* the extension may be dropped and created anew while we live */
+
+static EVP_MAC_CTX *
+key_hmac(const unsigned char *secret, Size len)
+{
+	char digest[] = "SHA256";
+	OSSL_PARAM params[] = {OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, sizeof(digest) - 1), OSSL_PARAM_END};
+	EVP_MAC *hmac = EVP_MAC_fetch(NULL, OSSL_MAC_NAME_HMAC, NULL);
+	EVP_MAC_CTX *ctx = hmac ? EVP_MAC_CTX_new(hmac) : NULL;
+
+	EVP_MAC_free(hmac); /* the context holds on to it */
+	if (ctx == NULL || !EVP_MAC_init(ctx, secret, len, params))
+	{
+		EVP_MAC_CTX_free(ctx);
+		elog(ERROR, "HMAC-SHA256 is not available in this server's OpenSSL");
+	}
+	return ctx;
+}
 
 /* The secret is the only row of kinesis.secret; CREATE EXTENSION draws it. */
 static void
@@ -55,8 +74,9 @@ read_secret(void)
 	HeapTuple tuple;
 	bool isnull;
 	bytea *value;
+	EVP_MAC_CTX *ctx;
 
-	if (secret != NULL && table == secret_table)
+	if (keyed != NULL && table == secret_table)
 		return;
 	rel = table_open(table, AccessShareLock);
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
@@ -64,11 +84,9 @@ read_secret(void)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "kinesis.secret is empty");
 	value = DatumGetByteaPP(heap_getattr(tuple, 1, RelationGetDescr(rel), &isnull));
-	secret_len = VARSIZE_ANY_EXHDR(value);
-	if (secret)
-		pfree(secret);
-	secret = MemoryContextAlloc(TopMemoryContext, secret_len);
-	memcpy(secret, VARDATA_ANY(value), secret_len);
+	ctx = key_hmac((unsigned char *) VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	EVP_MAC_CTX_free(keyed);
+	keyed = ctx;
 	secret_table = table;
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -77,18 +95,17 @@ read_secret(void)
 static void
 compute_mac(const Sealed *sealed, uint8 *mac)
 {
-	pg_hmac_ctx *ctx;
-	uint8 digest[PG_SHA256_DIGEST_LENGTH];
+	uint8 digest[EVP_MAX_MD_SIZE];
+	size_t len;
 	Oid database = MyDatabaseId;
 
 	read_secret();
-	ctx = pg_hmac_create(PG_SHA256);
-	if (ctx == NULL || pg_hmac_init(ctx, secret, secret_len) < 0 ||
-		pg_hmac_update(ctx, sealed->body, sizeof(sealed->body)) < 0 ||
-		pg_hmac_update(ctx, (uint8 *) &database, sizeof(database)) < 0 ||
-		pg_hmac_final(ctx, digest, sizeof(digest)) < 0)
+	/* No key and no parameters: those of before. */
+	if (!EVP_MAC_init(keyed, NULL, 0, NULL) || !EVP_MAC_update(keyed, sealed->body, sizeof(sealed->body)) ||
+		!EVP_MAC_update(keyed, (uint8 *) &database, sizeof(database)) ||
+		!EVP_MAC_final(keyed, digest, &len, sizeof(digest)))
 		elog(ERROR, "could not compute the seal of a shard iterator");
-	pg_hmac_free(ctx);
+	Assert(len >= MAC_LEN);
 	memcpy(mac, digest, MAC_LEN);
 }
 

@@ -89,7 +89,11 @@ kin_stream_name(PG_FUNCTION_ARGS)
 char *
 kin_shard_id(int32 index)
 {
-	return psprintf("shardId-%012d", index);
+	char *id = pstrdup("shardId-000000000000");
+
+	for (char *p = id + strlen(id) - 1; index > 0; index /= 10)
+		*p-- = '0' + index % 10;
+	return id;
 }
 
 int32

@@ -174,12 +174,12 @@ wait_and_read(const KinIterator *iterator, int max_records, Oid type, int wait_m
 
 	PG_ENSURE_ERROR_CLEANUP(leave_waiters, PointerGetDatum(slot));
 	{
+		/* Stand in line before looking: a commit between look and sleep must not be missed.  A sleep that ends leaves us there. */
+		ConditionVariablePrepareToSleep(&slot->readable);
 		for (;;)
 		{
 			long left;
 
-			/* Stand in line before looking: a commit between look and sleep must not be missed. */
-			ConditionVariablePrepareToSleep(&slot->readable);
 			pfree(result->records.buffer);
 			PushActiveSnapshot(GetLatestSnapshot());
 			read_once(iterator, max_records, type, GetActiveSnapshot(), result);

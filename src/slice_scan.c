@@ -193,10 +193,10 @@ read_page(KinSliceScan *scan, BlockNumber block)
 }
 
 /*
- * Smallest number on a page, whatever its transaction; false when the page has none.
+ * Has a page records, whatever their transactions, and does it begin at or below 'after'?
  */
 static bool
-page_first_number(Relation rel, BlockNumber block, int64 *number)
+page_has_records(Relation rel, BlockNumber block, int64 after, bool *below)
 {
 	Buffer buffer;
 	Page page;
@@ -206,21 +206,20 @@ page_first_number(Relation rel, BlockNumber block, int64 *number)
 	buffer = ReadBuffer(rel, block);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
+	*below = false;
 	if (!PageIsNew(page))
 	{
 		OffsetNumber max = PageGetMaxOffsetNumber(page);
 
-		for (OffsetNumber off = FirstOffsetNumber; off <= max; off++)
+		/* Mostly the first record tells; the others are looked at because they need not be in order. */
+		for (OffsetNumber off = FirstOffsetNumber; off <= max && !*below; off++)
 		{
 			ItemId item = PageGetItemId(page, off);
-			int64 n;
 
 			if (!ItemIdIsNormal(item))
 				continue;
-			n = kin_tuple_number((HeapTupleHeader) PageGetItem(page, item));
-			if (!found || n < *number)
-				*number = n;
 			found = true;
+			*below = kin_tuple_number((HeapTupleHeader) PageGetItem(page, item)) <= after;
 		}
 	}
 	UnlockReleaseBuffer(buffer);
@@ -234,11 +233,11 @@ page_first_number(Relation rel, BlockNumber block, int64 *number)
 static bool
 begins_at_or_below(Relation rel, BlockNumber *probe, BlockNumber end, int64 after)
 {
-	int64 number;
+	bool below;
 
 	for (; *probe < end; (*probe)++)
-		if (page_first_number(rel, *probe, &number))
-			return number <= after;
+		if (page_has_records(rel, *probe, after, &below))
+			return below;
 	return false;
 }
 
