@@ -93,3 +93,10 @@ SELECT got(kinesis.get_shard_iterator('it', '0', 'LATEST'));
 \c :"here"
 DROP DATABASE kinesis_iterator_copy;
 SELECT got(:'foreign_one');
+
+-- A wait can be cancelled.
+SELECT kinesis.create_stream('quiet', 1);
+SET statement_timeout = '100ms';
+SELECT records FROM kinesis.get_records(kinesis.get_shard_iterator('quiet', '0', 'LATEST'), wait => '30 s');
+RESET statement_timeout;
+SELECT cardinality(records) FROM kinesis.get_records(kinesis.get_shard_iterator('quiet', '0', 'LATEST'), wait => '1 ms');
