@@ -1,0 +1,49 @@
+/*
+ * shard_await.h - the next records of a shard, now or when they come.
+ */
+#ifndef KIN_SHARD_AWAIT_H
+#define KIN_SHARD_AWAIT_H
+
+#include "utils/snapshot.h"
+
+#include "record_form.h"
+#include "stream_lookup.h"
+
+typedef struct KinReading
+{
+	/* What is wanted. */
+	int64 stream_id;
+	int32 shard_index;
+	int64 after; /* records with greater numbers */
+	int max_records;
+	int64 max_bytes;
+	Oid type; /* of kinesis.record */
+
+	/* What there is. */
+	KinStream *stream;
+	KinShard *shard;
+	KinRecordArray records;
+	int64 last;  /* number of the last record, or where reading began */
+	bool more;   /* a readable record lies behind */
+	bool at_end; /* the shard is closed and read to its end */
+} KinReading;
+
+/* Finds the stream and the shard; raises ResourceNotFoundException. */
+extern void kin_reading_open(KinReading *reading);
+
+/* One look at the shard. */
+extern void kin_reading_look(KinReading *reading, Snapshot snapshot);
+
+/*
+ * After a look that found nothing: looks again, each time with the latest snapshot, until there is a record, the shard has
+ * come to its end, or the time is over.  check(), which may raise, is called in between; may be NULL.
+ */
+extern void kin_reading_wait(KinReading *reading, int wait_ms, void (*check)(void *arg), void *arg);
+
+/* Milliseconds behind the end of what can be read; 0 = caught up. */
+extern int64 kin_reading_behind(const KinReading *reading);
+
+/* Shards made of this one, each with all its parents, as kinesis.child_shard[]. */
+extern Datum kin_child_shards(KinStream *stream, KinShard *shard, Oid array_type);
+
+#endif
