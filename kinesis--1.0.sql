@@ -701,8 +701,8 @@ DECLARE
 BEGIN
     PERFORM kinesis._count_call('DescribeStream', s.stream_id);
     PERFORM kinesis._check_limit('limit', "limit", 10000);
-    -- Asked with a limit it pages as AWS does, a hundred at most; asked without, it tells all.
-    cap := least("limit", 100);
+    -- Asked with a limit it pages as AWS does, a hundred at most; asked without, it tells all. (least() passes over nulls.)
+    cap := CASE WHEN "limit" IS NOT NULL THEN least("limit", 100) END;
     SELECT array_agg(kinesis._shard_description(h) ORDER BY h.shard_index) INTO listed
         FROM (SELECT * FROM kinesis._listed_shards(s, after_index) LIMIT cap) h;
     has_more := cap IS NOT NULL AND (SELECT count(*) FROM kinesis._listed_shards(s, after_index)) > cap;
@@ -789,7 +789,7 @@ DECLARE
 BEGIN
     PERFORM kinesis._count_call('ListStreams', NULL);
     PERFORM kinesis._check_limit('limit', "limit", 10000);
-    cap := least("limit", 100);
+    cap := CASE WHEN "limit" IS NOT NULL THEN least("limit", 100) END;
     IF next_token IS NOT NULL THEN
         after_name := kinesis._read_token('ListStreams', next_token);
         cap := coalesce(cap, 100);
@@ -825,7 +825,7 @@ DECLARE
     filter text := coalesce(shard_filter_type, 'FROM_TRIM_HORIZON');
     at timestamptz := shard_filter_timestamp;
     after_index int;
-    cap int := least(max_results, 1000);
+    cap int := CASE WHEN max_results IS NOT NULL THEN least(max_results, 1000) END;
     horizon timestamptz;
     h kinesis.shard;
     n int := 0;
