@@ -1124,20 +1124,20 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION kinesis._split(s kinesis.stream, h kinesis.shard, at numeric) RETURNS kinesis.shard
+CREATE FUNCTION kinesis._split(s kinesis.stream, h kinesis.shard, at numeric) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ending bigint := kinesis._close_shard(s, h);
 BEGIN
     PERFORM kinesis._add_shard(s, h.shard_index, NULL, h.starting_hash_key, at - 1, ending);
-    RETURN kinesis._add_shard(s, h.shard_index, NULL, at, h.ending_hash_key, ending);      -- the upper child
+    PERFORM kinesis._add_shard(s, h.shard_index, NULL, at, h.ending_hash_key, ending);
 END
 $$;
 
-CREATE FUNCTION kinesis._merge(s kinesis.stream, h kinesis.shard, adjacent kinesis.shard) RETURNS kinesis.shard
+CREATE FUNCTION kinesis._merge(s kinesis.stream, h kinesis.shard, adjacent kinesis.shard) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN kinesis._add_shard(s, h.shard_index, adjacent.shard_index, h.starting_hash_key, adjacent.ending_hash_key,
+    PERFORM kinesis._add_shard(s, h.shard_index, adjacent.shard_index, h.starting_hash_key, adjacent.ending_hash_key,
         greatest(kinesis._close_shard(s, h), kinesis._close_shard(s, adjacent)));
 END
 $$;
@@ -1231,8 +1231,55 @@ COMMENT ON FUNCTION kinesis.merge_shards(text, text, text) IS
 CREATE TYPE kinesis.update_shard_count_result AS (stream_name text, current_shard_count int, target_shard_count int, stream_arn text);
 
 /*
- * To n uniform ranges: cut the open shards where a new range begins, then merge the pieces inside each new range. A piece
- * that is merged at once never had records; its row keeps the lineage whole.
+ * One generation on the way to n uniform ranges of step keys: each open shard in which new ranges begin is split where the
+ * middle one of them does. So a shard of k pieces is in pieces after log2(k) generations. Returns how many were split.
+ */
+CREATE FUNCTION kinesis._split_toward(s kinesis.stream, n int, step numeric) RETURNS int
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    h kinesis.shard;
+    first numeric;              -- new ranges, counted from 0, that begin inside the shard
+    last numeric;
+    done int := 0;
+BEGIN
+    FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY x.starting_hash_key LOOP
+        first := div(h.starting_hash_key, step) + 1;
+        last := least(div(h.ending_hash_key, step), n - 1);
+        IF first <= last THEN
+            PERFORM kinesis._split(s, h, div(first + last + 1, 2) * step);
+            done := done + 1;
+        END IF;
+    END LOOP;
+    RETURN done;
+END
+$$;
+
+-- The same for what is to grow together: neighbours inside one new range are merged by twos.
+CREATE FUNCTION kinesis._merge_toward(s kinesis.stream, n int, step numeric) RETURNS int
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    h kinesis.shard;
+    single kinesis.shard;       -- the neighbour below, while it has not been merged
+    done int := 0;
+BEGIN
+    FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY x.starting_hash_key LOOP
+        IF single.shard_index IS NOT NULL AND least(div(single.starting_hash_key, step), n - 1) = least(div(h.starting_hash_key, step), n - 1) THEN
+            PERFORM kinesis._merge(s, single, h);
+            single := NULL;
+            done := done + 1;
+        ELSE
+            single := h;
+        END IF;
+    END LOOP;
+    RETURN done;
+END
+$$;
+
+/*
+ * To n uniform ranges: cut the open shards where a new range begins, then merge the pieces inside each new range. That is
+ * one split for each border that is new and one merge for each that goes, the fewest that can be, in at most log2(n) +
+ * log2(shards before) generations, rounded up. What is split or merged again at once never has records nor tables; its row
+ * keeps the lineage whole.
  */
 CREATE FUNCTION kinesis._update_shard_count(stream_name text, target_shard_count int, scaling_type text) RETURNS kinesis.update_shard_count_result
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -1242,9 +1289,6 @@ DECLARE
     step numeric;
     current_count int;
     changing int[];
-    h kinesis.shard;
-    piece kinesis.shard;
-    cut numeric;
     top numeric;
 BEGIN
     PERFORM kinesis._require_provisioned(s, 'UpdateShardCount');
@@ -1272,22 +1316,8 @@ BEGIN
             AND x.ending_hash_key = CASE WHEN div(x.starting_hash_key, step) = n - 1 THEN top ELSE x.starting_hash_key + step - 1 END);
     IF changing IS NOT NULL THEN
         PERFORM kinesis._fence(s, changing);
-        FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.shard_index = ANY (changing) ORDER BY x.starting_hash_key LOOP
-            piece := h;
-            LOOP
-                cut := (div(piece.starting_hash_key, step) + 1) * step;
-                EXIT WHEN cut > piece.ending_hash_key OR cut >= step * n;
-                piece := kinesis._split(s, piece, cut);
-            END LOOP;
-        END LOOP;
-        piece := NULL;
-        FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY x.starting_hash_key LOOP
-            IF piece.shard_index IS NOT NULL AND least(div(piece.starting_hash_key, step), n - 1) = least(div(h.starting_hash_key, step), n - 1) THEN
-                piece := kinesis._merge(s, piece, h);
-            ELSE
-                piece := h;
-            END IF;
-        END LOOP;
+        WHILE kinesis._split_toward(s, n, step) > 0 LOOP END LOOP;
+        WHILE kinesis._merge_toward(s, n, step) > 0 LOOP END LOOP;
         PERFORM kinesis._finish_reshard(s);
     END IF;
     RETURN ROW(s.stream_name, current_count, n, kinesis._stream_arn(s.stream_name))::kinesis.update_shard_count_result;
