@@ -1712,11 +1712,9 @@ BEGIN
     slices_made := 0;
     slices_dropped := 0;
     shards_expired := 0;
-    -- A stream that is being resharded is left to the next run.
-    FOR s IN SELECT * FROM kinesis.stream ORDER BY stream_id FOR UPDATE SKIP LOCKED LOOP
-        IF s.home IS DISTINCT FROM kinesis._home() THEN
-            PERFORM kinesis._finish_restore(s.stream_id);
-        END IF;
+    -- A stream that is being resharded is left to the next run. So is one that a restore has brought and nobody has used:
+    -- the restore may still be at work, and put in order now, the stream would not be when its other records have come.
+    FOR s IN SELECT * FROM kinesis.stream st WHERE st.home = kinesis._home() ORDER BY st.stream_id FOR UPDATE SKIP LOCKED LOOP
         n1 := 0;
         FOR ix IN SELECT x.shard_index FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY 1 LOOP
             EXIT WHEN slices_made + n1 >= most;
