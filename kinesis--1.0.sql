@@ -129,6 +129,14 @@ CREATE TABLE kinesis.tag (
     CONSTRAINT tag_pkey PRIMARY KEY (stream_id, key)
 );
 
+-- Deleted streams whose tables are still there, for kinesis.purge() to drop.
+CREATE TABLE kinesis.deleted_stream (
+    stream_id bigint NOT NULL CONSTRAINT deleted_stream_pkey PRIMARY KEY,
+    stream_name text COLLATE "C" NOT NULL,
+    deleted_at timestamptz NOT NULL,
+    home text
+);
+
 -- Calls that AWS's quotas count, kept for a day and only while kinesis.aws_limits is on.
 CREATE TABLE kinesis.call (
     operation text NOT NULL,
@@ -146,6 +154,7 @@ SELECT pg_catalog.pg_extension_config_dump('kinesis.stream_stream_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('kinesis.shard', '');
 SELECT pg_catalog.pg_extension_config_dump('kinesis.slice', '');
 SELECT pg_catalog.pg_extension_config_dump('kinesis.tag', '');
+SELECT pg_catalog.pg_extension_config_dump('kinesis.deleted_stream', '');
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Helpers in C
@@ -190,6 +199,9 @@ LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'kin_check_slice';
 
 CREATE FUNCTION kinesis._sort_slice(slice regclass) RETURNS bigint
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'kin_sort_slice';
+
+CREATE FUNCTION kinesis._bind_remains(uppermost regclass) RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'kin_bind_remains';
 
 CREATE FUNCTION kinesis._home() RETURNS text
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'kin_home';
@@ -514,13 +526,32 @@ BEGIN
 END
 $$;
 
+-- CASCADE: what somebody has built on a table must not keep purge from its work.
 CREATE FUNCTION kinesis._drop_table(table_name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF to_regclass(format('kinesis_stream.%I', table_name)) IS NOT NULL THEN
-        EXECUTE format('DROP TABLE kinesis_stream.%I', table_name);
+        EXECUTE format('DROP TABLE kinesis_stream.%I CASCADE', table_name);
     END IF;
 END
+$$;
+
+/*
+ * How many tables one of our transactions makes or drops. A slice costs six locks (itself, its toast table and index, two
+ * types, its trigger) and a shard's table four, until the transaction ends: together less than half of what the server has
+ * room for.
+ */
+CREATE FUNCTION kinesis._tables_at_once() RETURNS int
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT greatest(current_setting('max_locks_per_transaction')::bigint
+        * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 16, 16)::int
+$$;
+
+-- Tables of a stream's shards and slices, slices first. By name: some may have been detached by hand.
+CREATE FUNCTION kinesis._tables_below(stream_id bigint) RETURNS SETOF name
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND c.relkind IN ('r', 'p')
+        AND c.relname ~ format('^%s/[0-9]+(/[0-9]+)?$', stream_id) ORDER BY c.relkind DESC
 $$;
 
 ---------------------------------------------------------------------------------------------------------------------
@@ -601,6 +632,43 @@ BEGIN
 END
 $$;
 
+-- Name of the uppermost table of a deleted stream. No stream's table has a slash and a letter behind it.
+CREATE FUNCTION kinesis._remains_name(stream_id bigint) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT RETURN stream_id || '/deleted';
+
+/*
+ * Takes the tables of a stream out of everybody's sight without touching each of them: the uppermost gets another name, and
+ * nobody keeps a right. kinesis.purge() drops them.
+ */
+CREATE FUNCTION kinesis._set_aside(s kinesis.stream) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    aside text := kinesis._remains_name(s.stream_id);
+    tables name[] := ARRAY(SELECT kinesis._tables_below(s.stream_id)) || s.table_name;
+    r record;
+BEGIN
+    -- Views, which would go with their table, may belong to somebody who can read it without a right.
+    FOR r IN SELECT DISTINCT v.oid, v.oid::regclass AS view, v.relkind FROM pg_class c
+        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
+        WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND c.relname = ANY (tables) AND v.oid <> c.oid LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class v WHERE v.oid = r.oid);      -- gone with another one
+        EXECUTE format('DROP %s %s CASCADE', CASE r.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, r.view);
+    END LOOP;
+    FOR r IN SELECT DISTINCT c.relname, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role FROM pg_class c,
+        LATERAL (SELECT grantee FROM aclexplode(c.relacl) UNION SELECT x.grantee FROM pg_attribute t, aclexplode(t.attacl) x WHERE t.attrelid = c.oid) a
+        WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND c.relname = ANY (tables) AND a.grantee <> c.relowner LOOP
+        EXECUTE format('REVOKE ALL ON kinesis_stream.%I FROM %s CASCADE', r.relname, r.role);
+    END LOOP;
+    IF to_regclass(format('kinesis_stream.%I', s.table_name)) IS NOT NULL THEN
+        EXECUTE format('ALTER TABLE kinesis_stream.%I RENAME TO %I', s.table_name, aside);
+        EXECUTE format('COMMENT ON TABLE kinesis_stream.%I IS %L', aside, 'Deleted stream ' || s.stream_name || '. kinesis.purge() drops this table and those below it.');
+        PERFORM kinesis._bind_remains(format('kinesis_stream.%I', aside)::regclass);
+    END IF;
+    INSERT INTO kinesis.deleted_stream VALUES (s.stream_id, s.stream_name, kinesis._now(), kinesis._home());
+END
+$$;
+
 CREATE FUNCTION kinesis._delete_stream(stream_name text, enforce_consumer_deletion boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -621,14 +689,17 @@ BEGIN
         PERFORM FROM kinesis.stream st WHERE st.stream_id = s.stream_id FOR UPDATE;
         PERFORM kinesis._touch_stream(s.stream_id);
     END IF;
-    IF to_regclass(format('kinesis_stream.%I', s.table_name)) IS NOT NULL THEN
-        EXECUTE format('DROP TABLE kinesis_stream.%I CASCADE', s.table_name);
+    IF (SELECT count(*) FROM kinesis._tables_below(s.stream_id)) > kinesis._tables_at_once() THEN
+        PERFORM kinesis._set_aside(s);
+    ELSE
+        IF to_regclass(format('kinesis_stream.%I', s.table_name)) IS NOT NULL THEN
+            EXECUTE format('DROP TABLE kinesis_stream.%I CASCADE', s.table_name);
+        END IF;
+        -- Tables that somebody has detached by hand.
+        FOR slice_name IN SELECT kinesis._tables_below(s.stream_id) LOOP
+            PERFORM kinesis._drop_table(slice_name);
+        END LOOP;
     END IF;
-    -- Tables that somebody has detached by hand.
-    FOR slice_name IN SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'kinesis_stream'::regnamespace
-        AND c.relkind IN ('r', 'p') AND c.relname ~ format('^%s/[0-9]+(/[0-9]+)?$', s.stream_id) LOOP
-        PERFORM kinesis._drop_table(slice_name);
-    END LOOP;
     DELETE FROM kinesis.slice l WHERE l.stream_id = s.stream_id;
     DELETE FROM kinesis.shard h WHERE h.stream_id = s.stream_id;
     DELETE FROM kinesis.tag t WHERE t.stream_id = s.stream_id;
@@ -638,7 +709,8 @@ $$;
 
 CREATE FUNCTION kinesis.delete_stream(stream_name text, enforce_consumer_deletion boolean DEFAULT false) RETURNS void
 LANGUAGE c AS 'MODULE_PATHNAME', 'kin_control';
-COMMENT ON FUNCTION kinesis.delete_stream(text, boolean) IS 'Removes a stream with its records and tags. Waits for transactions that have written to it.';
+COMMENT ON FUNCTION kinesis.delete_stream(text, boolean) IS
+'Removes a stream with its records and tags; its name is free when the transaction commits. A small stream''s tables go with it, after waiting for transactions that have written to it; a large one''s are dropped by kinesis.purge(), bit by bit.';
 
 CREATE FUNCTION kinesis._expired_before(s kinesis.stream) RETURNS timestamptz
 LANGUAGE sql VOLATILE RETURN kinesis._now() - pg_catalog.make_interval(hours => (s).retention_period_hours);
@@ -1652,7 +1724,7 @@ COMMENT ON FUNCTION kinesis.check_stream(text) IS
 -- Retention
 ---------------------------------------------------------------------------------------------------------------------
 
--- Drops slices that are past retention as a whole. A table that a long reader holds is left to the next run: nobody queues behind us.
+-- Drops slices that are past retention as a whole, at most so many. A table that a long reader holds is left to the next run: nobody queues behind us.
 CREATE FUNCTION kinesis._drop_expired_slices(s kinesis.stream, most int) RETURNS int
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
@@ -1674,17 +1746,54 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION kinesis._drop_expired_shards(s kinesis.stream) RETURNS int
+-- The same for closed shards. Most have a few slices left, which reach beyond the shard's end.
+CREATE FUNCTION kinesis._drop_expired_shards(s kinesis.stream, most int, OUT shards_dropped int, OUT tables_dropped int)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
     h kinesis.shard;
-    dropped int := 0;
+    tables int;
 BEGIN
+    shards_dropped := 0;
+    tables_dropped := 0;
     FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.closed_at < kinesis._expired_before(s) ORDER BY x.shard_index LOOP
+        SELECT 1 + count(*) INTO tables FROM kinesis.slice y WHERE y.stream_id = h.stream_id AND y.shard_index = h.shard_index;
+        EXIT WHEN tables_dropped + tables > most;
         BEGIN
             PERFORM kinesis._drop_table(format('%s/%s', h.stream_id, h.shard_index));
             DELETE FROM kinesis.slice y WHERE y.stream_id = h.stream_id AND y.shard_index = h.shard_index;
             DELETE FROM kinesis.shard x WHERE x.stream_id = h.stream_id AND x.shard_index = h.shard_index;
+            shards_dropped := shards_dropped + 1;
+            tables_dropped := tables_dropped + tables;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            NULL;
+        END;
+    END LOOP;
+END
+$$;
+
+-- The same for what is left of deleted streams. Waiting for long readers ends for this run after some seconds.
+CREATE FUNCTION kinesis._drop_remains(most int) RETURNS int
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+DECLARE
+    d kinesis.deleted_stream;
+    table_name text;
+    dropped int := 0;
+    refused int := 0;
+BEGIN
+    FOR d IN SELECT * FROM kinesis.deleted_stream x WHERE x.home = kinesis._home() ORDER BY x.stream_id FOR UPDATE SKIP LOCKED LOOP
+        FOR table_name IN SELECT kinesis._tables_below(d.stream_id) LOOP
+            EXIT WHEN dropped >= most OR refused >= 50;
+            BEGIN
+                PERFORM kinesis._drop_table(table_name);
+                dropped := dropped + 1;
+            EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+                refused := refused + 1;
+            END;
+        END LOOP;
+        CONTINUE WHEN dropped >= most OR EXISTS (SELECT FROM kinesis._tables_below(d.stream_id));
+        BEGIN
+            PERFORM kinesis._drop_table(kinesis._remains_name(d.stream_id));
+            DELETE FROM kinesis.deleted_stream x WHERE x.stream_id = d.stream_id;
             dropped := dropped + 1;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             NULL;
@@ -1701,35 +1810,35 @@ DECLARE
     ix int;
     n1 int;
     n2 int;
-    n3 int;
+    n3 record;
     at bigint;
-    -- A slice costs four locks (itself, its toast table and index, its shard) until we commit. One run takes no more than
-    -- half of the server's lock table, shared between making and dropping; the next run does the rest.
-    most int := greatest(current_setting('max_locks_per_transaction')::bigint
-        * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 16, 16);
+    room int := kinesis._tables_at_once();     -- what does not fit into this run is left to the next
 BEGIN
     PERFORM kinesis._require(NULL, 'create', 'Purge');
+    -- First, since it may wait for readers, and keeps nobody waiting meanwhile; but it leaves half of the room to the living.
+    slices_dropped := kinesis._drop_remains(room / 2);
+    room := room - slices_dropped;
     slices_made := 0;
-    slices_dropped := 0;
     shards_expired := 0;
     -- A stream that is being resharded is left to the next run. So is one that a restore has brought and nobody has used:
     -- the restore may still be at work, and put in order now, the stream would not be when its other records have come.
     FOR s IN SELECT * FROM kinesis.stream st WHERE st.home = kinesis._home() ORDER BY st.stream_id FOR UPDATE SKIP LOCKED LOOP
         n1 := 0;
         FOR ix IN SELECT x.shard_index FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY 1 LOOP
-            EXIT WHEN slices_made + n1 >= most;
+            EXIT WHEN n1 >= room;
             at := kinesis.sequence_at(kinesis._now());
             n1 := n1 + kinesis._make_slices(s.stream_id, ix, at)
                 + kinesis._make_slices(s.stream_id, ix, at + (kinesis._slice_width(s.retention_period_hours) << 22));
         END LOOP;
-        n2 := kinesis._drop_expired_slices(s, most - slices_dropped);
-        n3 := kinesis._drop_expired_shards(s);
-        IF n2 + n3 > 0 THEN
+        n2 := kinesis._drop_expired_slices(s, room - n1);
+        n3 := kinesis._drop_expired_shards(s, room - n1 - n2);
+        IF n2 + n3.shards_dropped > 0 THEN
             PERFORM kinesis._touch_stream(s.stream_id);
         END IF;
+        room := room - n1 - n2 - n3.tables_dropped;
         slices_made := slices_made + n1;
         slices_dropped := slices_dropped + n2;
-        shards_expired := shards_expired + n3;
+        shards_expired := shards_expired + n3.shards_dropped;
     END LOOP;
 END
 $$;
@@ -1737,7 +1846,7 @@ $$;
 CREATE FUNCTION kinesis.purge(OUT slices_made int, OUT slices_dropped int, OUT shards_expired int)
 LANGUAGE c AS 'MODULE_PATHNAME', 'kin_control';
 COMMENT ON FUNCTION kinesis.purge() IS
-'Maintenance of all streams: makes slices ahead of time, drops those past retention and closed shards whose records are all past it. Meant to run every minute.';
+'Maintenance of all streams: makes slices ahead of time, drops those past retention and closed shards whose records are all past it, and what is left of deleted streams (whose tables count as slices). Does a bounded amount of work, and the rest when it is called again. Meant to run every minute.';
 
 CREATE FUNCTION kinesis.enable_purge_job(schedule text DEFAULT '* * * * *') RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -1788,6 +1897,22 @@ BEGIN
     END LOOP;
     UPDATE kinesis.stream s SET home = kinesis._home() WHERE s.stream_id = id;
     PERFORM kinesis._touch_stream(id);
+    PERFORM kinesis._adopt_remains();
+END
+$$;
+
+-- Gives what is left of deleted streams, and a restore has brought along, to kinesis.purge().
+CREATE FUNCTION kinesis._adopt_remains() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    d kinesis.deleted_stream;
+    uppermost regclass;
+BEGIN
+    FOR d IN SELECT * FROM kinesis.deleted_stream x WHERE x.home IS DISTINCT FROM kinesis._home() ORDER BY x.stream_id FOR UPDATE LOOP
+        uppermost := to_regclass(format('kinesis_stream.%I', kinesis._remains_name(d.stream_id)));
+        PERFORM kinesis._bind_remains(uppermost);
+        UPDATE kinesis.deleted_stream x SET home = kinesis._home() WHERE x.stream_id = d.stream_id;
+    END LOOP;
 END
 $$;
 
@@ -1802,6 +1927,7 @@ BEGIN
         PERFORM kinesis._finish_restore(id);
         n := n + 1;
     END LOOP;
+    PERFORM kinesis._adopt_remains();
     RETURN n;
 END
 $$;
