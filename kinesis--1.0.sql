@@ -444,13 +444,21 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'kin_caller_role';
 -- Tables of a stream
 ---------------------------------------------------------------------------------------------------------------------
 
--- Puts the guard on a table of a stream: records come in through the engine only. ALWAYS: replica mode is no way round it.
-CREATE FUNCTION kinesis._guard_table(table_name text) RETURNS void
+/*
+ * Puts the guard on a table of a stream: records come in through the engine only. ALWAYS: replica mode is no way round it.
+ * Where rows are, a second trigger looks at each of them, since a subscription's worker writes rows without a statement.
+ */
+CREATE FUNCTION kinesis._guard_table(table_name text, has_rows boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('CREATE TRIGGER refuse_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON kinesis_stream.%I '
         'FOR EACH STATEMENT EXECUTE FUNCTION kinesis._refuse_change()', table_name);
     EXECUTE format('ALTER TABLE kinesis_stream.%I ENABLE ALWAYS TRIGGER refuse_change', table_name);
+    IF has_rows THEN
+        EXECUTE format('CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON kinesis_stream.%I '
+            'FOR EACH ROW EXECUTE FUNCTION kinesis._refuse_change()', table_name);
+        EXECUTE format('ALTER TABLE kinesis_stream.%I ENABLE ALWAYS TRIGGER refuse_row', table_name);
+    END IF;
 END
 $$;
 
@@ -498,7 +506,7 @@ BEGIN
         EXECUTE format('CREATE TABLE kinesis_stream.%I (sequence_number bigint NOT NULL, shard integer NOT NULL, partition_key text NOT NULL, data bytea NOT NULL) '
             'WITH (vacuum_truncate = off, toast.vacuum_truncate = off, toast_tuple_target = 8160, autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0)', slice_name);
         EXECUTE format('ALTER TABLE kinesis_stream.%I ALTER data SET STORAGE EXTERNAL, ALTER partition_key SET STORAGE EXTERNAL', slice_name);
-        PERFORM kinesis._guard_table(slice_name);
+        PERFORM kinesis._guard_table(slice_name, true);
         EXECUTE format('ALTER TABLE kinesis_stream.%I ATTACH PARTITION kinesis_stream.%I FOR VALUES FROM (%s) TO (%s)',
             format('%s/%s', id, ix), slice_name, lower_bound, upper_bound);
         INSERT INTO kinesis.slice VALUES (id, ix, lower_bound, upper_bound);
@@ -520,7 +528,7 @@ DECLARE
 BEGIN
     EXECUTE format('CREATE TABLE kinesis_stream.%I (sequence_number bigint NOT NULL, shard integer NOT NULL, partition_key text NOT NULL, data bytea NOT NULL) '
         'PARTITION BY RANGE (sequence_number)', shard_name);
-    PERFORM kinesis._guard_table(shard_name);
+    PERFORM kinesis._guard_table(shard_name, false);
     EXECUTE format('ALTER TABLE kinesis_stream.%I ATTACH PARTITION kinesis_stream.%I FOR VALUES IN (%s)', s.table_name, shard_name, h.shard_index);
     PERFORM kinesis._make_slices(s.stream_id, h.shard_index, h.starting_sequence_number);
 END
@@ -537,8 +545,8 @@ END
 $$;
 
 /*
- * How many tables one of our transactions makes or drops. A slice costs six locks (itself, its toast table and index, two
- * types, its trigger) and a shard's table four, until the transaction ends: together less than half of what the server has
+ * How many tables one of our transactions makes or drops. A slice costs seven locks (itself, its toast table and index, two
+ * types, two triggers) and a shard's table four, until the transaction ends: together less than half of what the server has
  * room for.
  */
 CREATE FUNCTION kinesis._tables_at_once() RETURNS int
@@ -598,7 +606,7 @@ BEGIN
     UPDATE kinesis.stream st SET table_name = s.table_name WHERE st.stream_id = s.stream_id;
     EXECUTE format('CREATE TABLE kinesis_stream.%I OF kinesis.stored_record (sequence_number NOT NULL, shard NOT NULL, partition_key NOT NULL, data NOT NULL) '
         'PARTITION BY LIST (shard)', s.table_name);
-    PERFORM kinesis._guard_table(s.table_name);
+    PERFORM kinesis._guard_table(s.table_name, false);
     EXECUTE format('REVOKE ALL ON kinesis_stream.%I FROM PUBLIC', s.table_name);
     EXECUTE format('GRANT INSERT ON kinesis_stream.%I TO kinesis_producer', s.table_name);
     EXECUTE format('GRANT SELECT ON kinesis_stream.%I TO kinesis_consumer', s.table_name);
@@ -1683,6 +1691,12 @@ BEGIN
         WHERE x.stream_id = s.stream_id AND (pg_get_expr(c.relpartbound, c.oid) IS DISTINCT FROM format('FOR VALUES IN (%s)', x.shard_index)
             OR NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
                 WHERE i.inhrelid = c.oid AND p.relnamespace = c.relnamespace AND p.relname = s.table_name));
+    RETURN QUERY SELECT 'guard'::text, NULL::text, format('trigger %s of table %s is missing or not enabled always', g.name, c.oid::regclass)
+        FROM pg_class c, unnest(ARRAY['refuse_change', 'refuse_row']) AS g(name)
+        WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND (c.relname = s.table_name OR c.relname IN (SELECT kinesis._tables_below(s.stream_id)))
+        AND (g.name = 'refuse_change' OR c.relkind = 'r')
+        AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = g.name AND t.tgenabled = 'A')
+        ORDER BY c.relname, g.name;
     -- Slices: known to the catalog and to partitioning alike, disjoint, and in order inside.
     FOR l IN SELECT * FROM kinesis.slice y WHERE y.stream_id = s.stream_id ORDER BY y.shard_index, y.lower_bound LOOP
         slice := to_regclass(format('kinesis_stream."%s/%s/%s"', l.stream_id, l.shard_index, l.lower_bound));
@@ -1718,7 +1732,7 @@ $$;
 CREATE FUNCTION kinesis.check_stream(stream_name text) RETURNS SETOF kinesis.stream_fault
 LANGUAGE c AS 'MODULE_PATHNAME', 'kin_control';
 COMMENT ON FUNCTION kinesis.check_stream(text) IS
-'Verifies a stream: order, uniqueness and bounds of its records, hash ranges, lineage, slices. A row a fault; none for a healthy stream. Reads all records.';
+'Verifies a stream: order, uniqueness and bounds of its records, hash ranges, lineage, slices, and the triggers that guard them. A row a fault; none for a healthy stream. Reads all records.';
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Retention
@@ -1886,6 +1900,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     id bigint := stream_id;
     slice regclass;
+    guard record;
 BEGIN
     PERFORM FROM kinesis.stream s WHERE s.stream_id = id AND s.home IS DISTINCT FROM kinesis._home() FOR UPDATE;
     IF NOT FOUND THEN
@@ -1894,6 +1909,12 @@ BEGIN
     FOR slice IN SELECT to_regclass(format('kinesis_stream."%s/%s/%s"', l.stream_id, l.shard_index, l.lower_bound))
         FROM kinesis.slice l WHERE l.stream_id = id ORDER BY l.shard_index, l.lower_bound LOOP
         PERFORM kinesis._sort_slice(slice);
+    END LOOP;
+    -- pg_restore --disable-triggers enables them afterwards, but not ALWAYS.
+    FOR guard IN SELECT t.tgrelid::regclass AS table, t.tgname AS trigger FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+        WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND t.tgfoid = 'kinesis._refuse_change()'::regprocedure AND t.tgenabled <> 'A'
+        AND (c.relname IN (SELECT kinesis._tables_below(id)) OR c.relname = (SELECT s.table_name FROM kinesis.stream s WHERE s.stream_id = id)) LOOP
+        EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', guard.table, guard.trigger);
     END LOOP;
     UPDATE kinesis.stream s SET home = kinesis._home() WHERE s.stream_id = id;
     PERFORM kinesis._touch_stream(id);
