@@ -1863,7 +1863,7 @@ COMMENT ON FUNCTION kinesis.purge() IS
 'Maintenance of all streams: makes slices ahead of time, drops those past retention and closed shards whose records are all past it, and what is left of deleted streams (whose tables count as slices). Does a bounded amount of work, and the rest when it is called again. Meant to run every minute.';
 
 CREATE FUNCTION kinesis.enable_purge_job(schedule text DEFAULT '* * * * *') RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     job bigint;
 BEGIN
@@ -1872,11 +1872,13 @@ BEGIN
             HINT = 'CREATE EXTENSION pg_cron here, or from the database that has it: SELECT cron.schedule_in_database(''kinesis_purge'', ''* * * * *'', ''SELECT kinesis.purge()'', '
                 || quote_literal(current_database()) || '). Without pg_cron call kinesis.purge() every minute by other means.';
     END IF;
-    EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO job USING 'kinesis_purge', schedule, 'SELECT kinesis.purge()';
+    -- DROP EXTENSION can't tell pg_cron: a job that finds the extension gone removes itself.
+    EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO job USING 'kinesis_purge', schedule,
+        'DO $$BEGIN IF pg_catalog.to_regprocedure(''kinesis.purge()'') IS NULL THEN PERFORM cron.unschedule(''kinesis_purge''); ELSE PERFORM kinesis.purge(); END IF; END$$';
     RETURN job;
 END
-$$;
-COMMENT ON FUNCTION kinesis.enable_purge_job(text) IS 'Makes pg_cron run kinesis.purge() on this schedule; returns the job''s id. Its runs are in cron.job_run_details.';
+$body$;
+COMMENT ON FUNCTION kinesis.enable_purge_job(text) IS 'Makes pg_cron run kinesis.purge() on this schedule; returns the job''s id. Its runs are in cron.job_run_details. It removes itself when the extension is gone.';
 
 CREATE FUNCTION kinesis.disable_purge_job() RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
