@@ -144,6 +144,14 @@ CREATE TABLE kinesis.tag (
     CONSTRAINT tag_pkey PRIMARY KEY (stream_id, key)
 );
 
+-- Deleted streams whose tables are still there, for kinesis.purge() to drop.
+CREATE TABLE kinesis.deleted_stream (
+    stream_id bigint NOT NULL CONSTRAINT deleted_stream_pkey PRIMARY KEY,
+    stream_name text COLLATE "C" NOT NULL,
+    deleted_at timestamptz NOT NULL,
+    home text
+);
+
 -- Calls that AWS's quotas count, kept for a day and only while kinesis.aws_limits is on.
 CREATE TABLE kinesis.call (
     operation text NOT NULL,
@@ -161,6 +169,7 @@ SELECT pg_catalog.pg_extension_config_dump('kinesis.stream_stream_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('kinesis.shard', '');
 SELECT pg_catalog.pg_extension_config_dump('kinesis.slice', '');
 SELECT pg_catalog.pg_extension_config_dump('kinesis.tag', '');
+SELECT pg_catalog.pg_extension_config_dump('kinesis.deleted_stream', '');
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Helpers in C
@@ -205,6 +214,9 @@ LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'kin_check_slice';
 
 CREATE FUNCTION kinesis._sort_slice(slice regclass) RETURNS bigint
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'kin_sort_slice';
+
+CREATE FUNCTION kinesis._bind_remains(uppermost regclass) RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'kin_bind_remains';
 
 CREATE FUNCTION kinesis._home() RETURNS text
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'kin_home';
@@ -423,13 +435,21 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'kin_caller_role';
 -- Tables of a stream
 ---------------------------------------------------------------------------------------------------------------------
 
--- Puts the guard on a table of a stream: records come in through the engine only. ALWAYS: replica mode is no way round it.
-CREATE FUNCTION kinesis._guard_table(table_name text) RETURNS void
+/*
+ * Puts the guard on a table of a stream: records come in through the engine only. ALWAYS: replica mode is no way round it.
+ * Where rows are, a second trigger looks at each of them, since a subscription's worker writes rows without a statement.
+ */
+CREATE FUNCTION kinesis._guard_table(table_name text, has_rows boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('CREATE TRIGGER refuse_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON kinesis_stream.%I '
         'FOR EACH STATEMENT EXECUTE FUNCTION kinesis._refuse_change()', table_name);
     EXECUTE format('ALTER TABLE kinesis_stream.%I ENABLE ALWAYS TRIGGER refuse_change', table_name);
+    IF has_rows THEN
+        EXECUTE format('CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON kinesis_stream.%I '
+            'FOR EACH ROW EXECUTE FUNCTION kinesis._refuse_change()', table_name);
+        EXECUTE format('ALTER TABLE kinesis_stream.%I ENABLE ALWAYS TRIGGER refuse_row', table_name);
+    END IF;
 END
 $$;
 
@@ -490,7 +510,7 @@ BEGIN
         EXECUTE format('CREATE TABLE kinesis_stream.%I (sequence_number bigint NOT NULL, shard integer NOT NULL, partition_key text NOT NULL, data bytea NOT NULL) '
             'WITH (vacuum_truncate = off, toast.vacuum_truncate = off, toast_tuple_target = 8160, autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0)', slice_name);
         EXECUTE format('ALTER TABLE kinesis_stream.%I ALTER data SET STORAGE EXTERNAL, ALTER partition_key SET STORAGE EXTERNAL', slice_name);
-        PERFORM kinesis._guard_table(slice_name), kinesis._without_default_rights(slice_name);
+        PERFORM kinesis._guard_table(slice_name, true), kinesis._without_default_rights(slice_name);
         EXECUTE format('ALTER TABLE kinesis_stream.%I ATTACH PARTITION kinesis_stream.%I FOR VALUES FROM (%s) TO (%s)',
             format('%s/%s', id, ix), slice_name, lower_bound, upper_bound);
         INSERT INTO kinesis.slice VALUES (id, ix, lower_bound, upper_bound);
@@ -512,19 +532,38 @@ DECLARE
 BEGIN
     EXECUTE format('CREATE TABLE kinesis_stream.%I (sequence_number bigint NOT NULL, shard integer NOT NULL, partition_key text NOT NULL, data bytea NOT NULL) '
         'PARTITION BY RANGE (sequence_number)', shard_name);
-    PERFORM kinesis._guard_table(shard_name), kinesis._without_default_rights(shard_name);
+    PERFORM kinesis._guard_table(shard_name, false), kinesis._without_default_rights(shard_name);
     EXECUTE format('ALTER TABLE kinesis_stream.%I ATTACH PARTITION kinesis_stream.%I FOR VALUES IN (%s)', s.table_name, shard_name, h.shard_index);
     PERFORM kinesis._make_slices(s.stream_id, h.shard_index, h.starting_sequence_number);
 END
 $$;
 
+-- CASCADE: what somebody has built on a table must not keep purge from its work.
 CREATE FUNCTION kinesis._drop_table(table_name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF to_regclass(format('kinesis_stream.%I', table_name)) IS NOT NULL THEN
-        EXECUTE format('DROP TABLE kinesis_stream.%I', table_name);
+        EXECUTE format('DROP TABLE kinesis_stream.%I CASCADE', table_name);
     END IF;
 END
+$$;
+
+/*
+ * How many tables one of our transactions makes or drops. A slice costs seven locks (itself, its toast table and index, two
+ * types, two triggers) and a shard's table four, until the transaction ends: together less than half of what the server has
+ * room for.
+ */
+CREATE FUNCTION kinesis._tables_at_once() RETURNS int
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT greatest(current_setting('max_locks_per_transaction')::bigint
+        * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 16, 16)::int
+$$;
+
+-- Tables of a stream's shards and slices, slices first. By name: some may have been detached by hand.
+CREATE FUNCTION kinesis._tables_below(stream_id bigint) RETURNS SETOF name
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND c.relkind IN ('r', 'p')
+        AND c.relname ~ format('^%s/[0-9]+(/[0-9]+)?$', stream_id) ORDER BY c.relkind DESC
 $$;
 
 ---------------------------------------------------------------------------------------------------------------------
@@ -571,7 +610,7 @@ BEGIN
     UPDATE kinesis.stream st SET table_name = s.table_name WHERE st.stream_id = s.stream_id;
     EXECUTE format('CREATE TABLE kinesis_stream.%I OF kinesis.stored_record (sequence_number NOT NULL, shard NOT NULL, partition_key NOT NULL, data NOT NULL) '
         'PARTITION BY LIST (shard)', s.table_name);
-    PERFORM kinesis._guard_table(s.table_name), kinesis._without_default_rights(s.table_name);
+    PERFORM kinesis._guard_table(s.table_name, false), kinesis._without_default_rights(s.table_name);
     EXECUTE format('GRANT INSERT ON kinesis_stream.%I TO kinesis_producer', s.table_name);
     EXECUTE format('GRANT SELECT ON kinesis_stream.%I TO kinesis_consumer', s.table_name);
     EXECUTE format('GRANT INSERT, SELECT, TRUNCATE ON kinesis_stream.%I TO kinesis_admin', s.table_name);
@@ -604,6 +643,43 @@ BEGIN
 END
 $$;
 
+-- Name of the uppermost table of a deleted stream. No stream's table has a slash and a letter behind it.
+CREATE FUNCTION kinesis._remains_name(stream_id bigint) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT RETURN stream_id || '/deleted';
+
+/*
+ * Takes the tables of a stream out of everybody's sight without touching each of them: the uppermost gets another name, and
+ * nobody keeps a right. kinesis.purge() drops them.
+ */
+CREATE FUNCTION kinesis._set_aside(s kinesis.stream) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    aside text := kinesis._remains_name(s.stream_id);
+    tables name[] := ARRAY(SELECT kinesis._tables_below(s.stream_id)) || s.table_name;
+    r record;
+BEGIN
+    -- Views, which would go with their table, may belong to somebody who can read it without a right.
+    FOR r IN SELECT DISTINCT v.oid, v.oid::regclass AS view, v.relkind FROM pg_class c
+        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
+        WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND c.relname = ANY (tables) AND v.oid <> c.oid LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class v WHERE v.oid = r.oid);      -- gone with another one
+        EXECUTE format('DROP %s %s CASCADE', CASE r.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, r.view);
+    END LOOP;
+    FOR r IN SELECT DISTINCT c.relname, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role FROM pg_class c,
+        LATERAL (SELECT grantee FROM aclexplode(c.relacl) UNION SELECT x.grantee FROM pg_attribute t, aclexplode(t.attacl) x WHERE t.attrelid = c.oid) a
+        WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND c.relname = ANY (tables) AND a.grantee <> c.relowner LOOP
+        EXECUTE format('REVOKE ALL ON kinesis_stream.%I FROM %s CASCADE', r.relname, r.role);
+    END LOOP;
+    IF to_regclass(format('kinesis_stream.%I', s.table_name)) IS NOT NULL THEN
+        EXECUTE format('ALTER TABLE kinesis_stream.%I RENAME TO %I', s.table_name, aside);
+        EXECUTE format('COMMENT ON TABLE kinesis_stream.%I IS %L', aside, 'Deleted stream ' || s.stream_name || '. kinesis.purge() drops this table and those below it.');
+        PERFORM kinesis._bind_remains(format('kinesis_stream.%I', aside)::regclass);
+    END IF;
+    INSERT INTO kinesis.deleted_stream VALUES (s.stream_id, s.stream_name, kinesis._now(), kinesis._home());
+END
+$$;
+
 CREATE FUNCTION kinesis._delete_stream(stream_name text, enforce_consumer_deletion boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -624,14 +700,17 @@ BEGIN
         PERFORM FROM kinesis.stream st WHERE st.stream_id = s.stream_id FOR UPDATE;
         PERFORM kinesis._touch_stream(s.stream_id);
     END IF;
-    IF to_regclass(format('kinesis_stream.%I', s.table_name)) IS NOT NULL THEN
-        EXECUTE format('DROP TABLE kinesis_stream.%I CASCADE', s.table_name);
+    IF (SELECT count(*) FROM kinesis._tables_below(s.stream_id)) > kinesis._tables_at_once() THEN
+        PERFORM kinesis._set_aside(s);
+    ELSE
+        IF to_regclass(format('kinesis_stream.%I', s.table_name)) IS NOT NULL THEN
+            EXECUTE format('DROP TABLE kinesis_stream.%I CASCADE', s.table_name);
+        END IF;
+        -- Tables that somebody has detached by hand.
+        FOR slice_name IN SELECT kinesis._tables_below(s.stream_id) LOOP
+            PERFORM kinesis._drop_table(slice_name);
+        END LOOP;
     END IF;
-    -- Tables that somebody has detached by hand.
-    FOR slice_name IN SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'kinesis_stream'::regnamespace
-        AND c.relkind IN ('r', 'p') AND c.relname ~ format('^%s/[0-9]+(/[0-9]+)?$', s.stream_id) LOOP
-        PERFORM kinesis._drop_table(slice_name);
-    END LOOP;
     DELETE FROM kinesis.slice l WHERE l.stream_id = s.stream_id;
     DELETE FROM kinesis.shard h WHERE h.stream_id = s.stream_id;
     DELETE FROM kinesis.tag t WHERE t.stream_id = s.stream_id;
@@ -641,7 +720,8 @@ $$;
 
 CREATE FUNCTION kinesis.delete_stream(stream_name text, enforce_consumer_deletion boolean DEFAULT false) RETURNS void
 LANGUAGE c AS 'MODULE_PATHNAME', 'kin_control';
-COMMENT ON FUNCTION kinesis.delete_stream(text, boolean) IS 'Removes a stream with its records and tags. Waits for transactions that have written to it.';
+COMMENT ON FUNCTION kinesis.delete_stream(text, boolean) IS
+'Removes a stream with its records and tags; its name is free when the transaction commits. A small stream''s tables go with it, after waiting for transactions that have written to it; a large one''s are dropped by kinesis.purge(), bit by bit.';
 
 CREATE FUNCTION kinesis._expired_before(s kinesis.stream) RETURNS timestamptz
 LANGUAGE sql VOLATILE RETURN kinesis._now() - pg_catalog.make_interval(hours => (s).retention_period_hours);
@@ -1113,20 +1193,20 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION kinesis._split(s kinesis.stream, h kinesis.shard, at numeric) RETURNS kinesis.shard
+CREATE FUNCTION kinesis._split(s kinesis.stream, h kinesis.shard, at numeric) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ending bigint := kinesis._close_shard(s, h);
 BEGIN
     PERFORM kinesis._add_shard(s, h.shard_index, NULL, h.starting_hash_key, at - 1, ending);
-    RETURN kinesis._add_shard(s, h.shard_index, NULL, at, h.ending_hash_key, ending);      -- the upper child
+    PERFORM kinesis._add_shard(s, h.shard_index, NULL, at, h.ending_hash_key, ending);
 END
 $$;
 
-CREATE FUNCTION kinesis._merge(s kinesis.stream, h kinesis.shard, adjacent kinesis.shard) RETURNS kinesis.shard
+CREATE FUNCTION kinesis._merge(s kinesis.stream, h kinesis.shard, adjacent kinesis.shard) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN kinesis._add_shard(s, h.shard_index, adjacent.shard_index, h.starting_hash_key, adjacent.ending_hash_key,
+    PERFORM kinesis._add_shard(s, h.shard_index, adjacent.shard_index, h.starting_hash_key, adjacent.ending_hash_key,
         greatest(kinesis._close_shard(s, h), kinesis._close_shard(s, adjacent)));
 END
 $$;
@@ -1220,8 +1300,55 @@ COMMENT ON FUNCTION kinesis.merge_shards(text, text, text) IS
 CREATE TYPE kinesis.update_shard_count_result AS (stream_name text, current_shard_count int, target_shard_count int, stream_arn text);
 
 /*
- * To n uniform ranges: cut the open shards where a new range begins, then merge the pieces inside each new range. A piece
- * that is merged at once never had records; its row keeps the lineage whole.
+ * One generation on the way to n uniform ranges of step keys: each open shard in which new ranges begin is split where the
+ * middle one of them does. So a shard of k pieces is in pieces after log2(k) generations. Returns how many were split.
+ */
+CREATE FUNCTION kinesis._split_toward(s kinesis.stream, n int, step numeric) RETURNS int
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    h kinesis.shard;
+    first numeric;              -- new ranges, counted from 0, that begin inside the shard
+    last numeric;
+    done int := 0;
+BEGIN
+    FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY x.starting_hash_key LOOP
+        first := div(h.starting_hash_key, step) + 1;
+        last := least(div(h.ending_hash_key, step), n - 1);
+        IF first <= last THEN
+            PERFORM kinesis._split(s, h, div(first + last + 1, 2) * step);
+            done := done + 1;
+        END IF;
+    END LOOP;
+    RETURN done;
+END
+$$;
+
+-- The same for what is to grow together: neighbours inside one new range are merged by twos.
+CREATE FUNCTION kinesis._merge_toward(s kinesis.stream, n int, step numeric) RETURNS int
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    h kinesis.shard;
+    single kinesis.shard;       -- the neighbour below, while it has not been merged
+    done int := 0;
+BEGIN
+    FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY x.starting_hash_key LOOP
+        IF single.shard_index IS NOT NULL AND least(div(single.starting_hash_key, step), n - 1) = least(div(h.starting_hash_key, step), n - 1) THEN
+            PERFORM kinesis._merge(s, single, h);
+            single := NULL;
+            done := done + 1;
+        ELSE
+            single := h;
+        END IF;
+    END LOOP;
+    RETURN done;
+END
+$$;
+
+/*
+ * To n uniform ranges: cut the open shards where a new range begins, then merge the pieces inside each new range. That is
+ * one split for each border that is new and one merge for each that goes, the fewest that can be, in at most log2(n) +
+ * log2(shards before) generations, rounded up. What is split or merged again at once never has records nor tables; its row
+ * keeps the lineage whole.
  */
 CREATE FUNCTION kinesis._update_shard_count(stream_name text, target_shard_count int, scaling_type text) RETURNS kinesis.update_shard_count_result
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -1231,9 +1358,6 @@ DECLARE
     step numeric;
     current_count int;
     changing int[];
-    h kinesis.shard;
-    piece kinesis.shard;
-    cut numeric;
     top numeric;
 BEGIN
     PERFORM kinesis._require_provisioned(s, 'UpdateShardCount');
@@ -1261,22 +1385,8 @@ BEGIN
             AND x.ending_hash_key = CASE WHEN div(x.starting_hash_key, step) = n - 1 THEN top ELSE x.starting_hash_key + step - 1 END);
     IF changing IS NOT NULL THEN
         PERFORM kinesis._fence(s, changing);
-        FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.shard_index = ANY (changing) ORDER BY x.starting_hash_key LOOP
-            piece := h;
-            LOOP
-                cut := (div(piece.starting_hash_key, step) + 1) * step;
-                EXIT WHEN cut > piece.ending_hash_key OR cut >= step * n;
-                piece := kinesis._split(s, piece, cut);
-            END LOOP;
-        END LOOP;
-        piece := NULL;
-        FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY x.starting_hash_key LOOP
-            IF piece.shard_index IS NOT NULL AND least(div(piece.starting_hash_key, step), n - 1) = least(div(h.starting_hash_key, step), n - 1) THEN
-                piece := kinesis._merge(s, piece, h);
-            ELSE
-                piece := h;
-            END IF;
-        END LOOP;
+        WHILE kinesis._split_toward(s, n, step) > 0 LOOP END LOOP;
+        WHILE kinesis._merge_toward(s, n, step) > 0 LOOP END LOOP;
         PERFORM kinesis._finish_reshard(s);
     END IF;
     RETURN ROW(s.stream_name, current_count, n, kinesis._stream_arn(s.stream_name))::kinesis.update_shard_count_result;
@@ -1570,6 +1680,12 @@ BEGIN
         WHERE x.stream_id = s.stream_id AND (pg_get_expr(c.relpartbound, c.oid) IS DISTINCT FROM format('FOR VALUES IN (%s)', x.shard_index)
             OR NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
                 WHERE i.inhrelid = c.oid AND p.relnamespace = c.relnamespace AND p.relname = s.table_name));
+    RETURN QUERY SELECT 'guard'::text, NULL::text, format('trigger %s of table %s is missing or not enabled always', g.name, c.oid::regclass)
+        FROM pg_class c, unnest(ARRAY['refuse_change', 'refuse_row']) AS g(name)
+        WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND (c.relname = s.table_name OR c.relname IN (SELECT kinesis._tables_below(s.stream_id)))
+        AND (g.name = 'refuse_change' OR c.relkind = 'r')
+        AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = g.name AND t.tgenabled = 'A')
+        ORDER BY c.relname, g.name;
     -- Slices: known to the catalog and to partitioning alike, disjoint, and in order inside.
     FOR l IN SELECT * FROM kinesis.slice y WHERE y.stream_id = s.stream_id ORDER BY y.shard_index, y.lower_bound LOOP
         slice := to_regclass(format('kinesis_stream."%s/%s/%s"', l.stream_id, l.shard_index, l.lower_bound));
@@ -1605,13 +1721,13 @@ $$;
 CREATE FUNCTION kinesis.check_stream(stream_name text) RETURNS SETOF kinesis.stream_fault
 LANGUAGE c AS 'MODULE_PATHNAME', 'kin_control';
 COMMENT ON FUNCTION kinesis.check_stream(text) IS
-'Verifies a stream: order, uniqueness and bounds of its records, hash ranges, lineage, slices. A row a fault; none for a healthy stream. Reads all records.';
+'Verifies a stream: order, uniqueness and bounds of its records, hash ranges, lineage, slices, and the triggers that guard them. A row a fault; none for a healthy stream. Reads all records.';
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Retention
 ---------------------------------------------------------------------------------------------------------------------
 
--- Drops slices that are past retention as a whole. A table that a long reader holds is left to the next run: nobody queues behind us.
+-- Drops slices that are past retention as a whole, at most so many. A table that a long reader holds is left to the next run: nobody queues behind us.
 CREATE FUNCTION kinesis._drop_expired_slices(s kinesis.stream, most int) RETURNS int
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
@@ -1633,17 +1749,54 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION kinesis._drop_expired_shards(s kinesis.stream) RETURNS int
+-- The same for closed shards. Most have a few slices left, which reach beyond the shard's end.
+CREATE FUNCTION kinesis._drop_expired_shards(s kinesis.stream, most int, OUT shards_dropped int, OUT tables_dropped int)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
     h kinesis.shard;
-    dropped int := 0;
+    tables int;
 BEGIN
+    shards_dropped := 0;
+    tables_dropped := 0;
     FOR h IN SELECT * FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.closed_at < kinesis._expired_before(s) ORDER BY x.shard_index LOOP
+        SELECT 1 + count(*) INTO tables FROM kinesis.slice y WHERE y.stream_id = h.stream_id AND y.shard_index = h.shard_index;
+        EXIT WHEN tables_dropped + tables > most;
         BEGIN
             PERFORM kinesis._drop_table(format('%s/%s', h.stream_id, h.shard_index));
             DELETE FROM kinesis.slice y WHERE y.stream_id = h.stream_id AND y.shard_index = h.shard_index;
             DELETE FROM kinesis.shard x WHERE x.stream_id = h.stream_id AND x.shard_index = h.shard_index;
+            shards_dropped := shards_dropped + 1;
+            tables_dropped := tables_dropped + tables;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            NULL;
+        END;
+    END LOOP;
+END
+$$;
+
+-- The same for what is left of deleted streams. Waiting for long readers ends for this run after some seconds.
+CREATE FUNCTION kinesis._drop_remains(most int) RETURNS int
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+DECLARE
+    d kinesis.deleted_stream;
+    table_name text;
+    dropped int := 0;
+    refused int := 0;
+BEGIN
+    FOR d IN SELECT * FROM kinesis.deleted_stream x WHERE x.home = kinesis._home() ORDER BY x.stream_id FOR UPDATE SKIP LOCKED LOOP
+        FOR table_name IN SELECT kinesis._tables_below(d.stream_id) LOOP
+            EXIT WHEN dropped >= most OR refused >= 50;
+            BEGIN
+                PERFORM kinesis._drop_table(table_name);
+                dropped := dropped + 1;
+            EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+                refused := refused + 1;
+            END;
+        END LOOP;
+        CONTINUE WHEN dropped >= most OR EXISTS (SELECT FROM kinesis._tables_below(d.stream_id));
+        BEGIN
+            PERFORM kinesis._drop_table(kinesis._remains_name(d.stream_id));
+            DELETE FROM kinesis.deleted_stream x WHERE x.stream_id = d.stream_id;
             dropped := dropped + 1;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             NULL;
@@ -1660,37 +1813,35 @@ DECLARE
     ix int;
     n1 int;
     n2 int;
-    n3 int;
+    n3 record;
     at bigint;
-    -- A slice costs four locks (itself, its toast table and index, its shard) until we commit. One run takes no more than
-    -- half of the server's lock table, shared between making and dropping; the next run does the rest.
-    most int := greatest(current_setting('max_locks_per_transaction')::bigint
-        * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 16, 16);
+    room int := kinesis._tables_at_once();     -- what does not fit into this run is left to the next
 BEGIN
     PERFORM kinesis._require(NULL, 'create', 'Purge');
+    -- First, since it may wait for readers, and keeps nobody waiting meanwhile; but it leaves half of the room to the living.
+    slices_dropped := kinesis._drop_remains(room / 2);
+    room := room - slices_dropped;
     slices_made := 0;
-    slices_dropped := 0;
     shards_expired := 0;
-    -- A stream that is being resharded is left to the next run.
-    FOR s IN SELECT * FROM kinesis.stream ORDER BY stream_id FOR UPDATE SKIP LOCKED LOOP
-        IF s.home IS DISTINCT FROM kinesis._home() THEN
-            PERFORM kinesis._finish_restore(s.stream_id);
-        END IF;
+    -- A stream that is being resharded is left to the next run. So is one that a restore has brought and nobody has used:
+    -- the restore may still be at work, and put in order now, the stream would not be when its other records have come.
+    FOR s IN SELECT * FROM kinesis.stream st WHERE st.home = kinesis._home() ORDER BY st.stream_id FOR UPDATE SKIP LOCKED LOOP
         n1 := 0;
         FOR ix IN SELECT x.shard_index FROM kinesis.shard x WHERE x.stream_id = s.stream_id AND x.ending_sequence_number IS NULL ORDER BY 1 LOOP
-            EXIT WHEN slices_made + n1 >= most;
+            EXIT WHEN n1 >= room;
             at := kinesis.sequence_at(kinesis._now());
             n1 := n1 + kinesis._make_slices(s.stream_id, ix, at)
                 + kinesis._make_slices(s.stream_id, ix, at + (kinesis._slice_width(s.retention_period_hours) << 22));
         END LOOP;
-        n2 := kinesis._drop_expired_slices(s, most - slices_dropped);
-        n3 := kinesis._drop_expired_shards(s);
-        IF n2 + n3 > 0 THEN
+        n2 := kinesis._drop_expired_slices(s, room - n1);
+        n3 := kinesis._drop_expired_shards(s, room - n1 - n2);
+        IF n2 + n3.shards_dropped > 0 THEN
             PERFORM kinesis._touch_stream(s.stream_id);
         END IF;
+        room := room - n1 - n2 - n3.tables_dropped;
         slices_made := slices_made + n1;
         slices_dropped := slices_dropped + n2;
-        shards_expired := shards_expired + n3;
+        shards_expired := shards_expired + n3.shards_dropped;
     END LOOP;
 END
 $$;
@@ -1698,10 +1849,10 @@ $$;
 CREATE FUNCTION kinesis.purge(OUT slices_made int, OUT slices_dropped int, OUT shards_expired int)
 LANGUAGE c AS 'MODULE_PATHNAME', 'kin_control';
 COMMENT ON FUNCTION kinesis.purge() IS
-'Maintenance of all streams: makes slices ahead of time, drops those past retention and closed shards whose records are all past it. Meant to run every minute.';
+'Maintenance of all streams: makes slices ahead of time, drops those past retention and closed shards whose records are all past it, and what is left of deleted streams (whose tables count as slices). Does a bounded amount of work, and the rest when it is called again. Meant to run every minute.';
 
 CREATE FUNCTION kinesis.enable_purge_job(schedule text DEFAULT '* * * * *') RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     job bigint;
 BEGIN
@@ -1710,11 +1861,13 @@ BEGIN
             HINT = 'CREATE EXTENSION pg_cron here, or from the database that has it: SELECT cron.schedule_in_database(''kinesis_purge'', ''* * * * *'', ''SELECT kinesis.purge()'', '
                 || quote_literal(current_database()) || '). Without pg_cron call kinesis.purge() every minute by other means.';
     END IF;
-    EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO job USING 'kinesis_purge', schedule, 'SELECT kinesis.purge()';
+    -- DROP EXTENSION can't tell pg_cron: a job that finds the extension gone removes itself.
+    EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO job USING 'kinesis_purge', schedule,
+        'DO $$BEGIN IF pg_catalog.to_regprocedure(''kinesis.purge()'') IS NULL THEN PERFORM cron.unschedule(''kinesis_purge''); ELSE PERFORM kinesis.purge(); END IF; END$$';
     RETURN job;
 END
-$$;
-COMMENT ON FUNCTION kinesis.enable_purge_job(text) IS 'Makes pg_cron run kinesis.purge() on this schedule; returns the job''s id. Its runs are in cron.job_run_details.';
+$body$;
+COMMENT ON FUNCTION kinesis.enable_purge_job(text) IS 'Makes pg_cron run kinesis.purge() on this schedule; returns the job''s id. Its runs are in cron.job_run_details. It removes itself when the extension is gone.';
 
 CREATE FUNCTION kinesis.disable_purge_job() RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -1738,6 +1891,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     id bigint := stream_id;
     slice regclass;
+    guard record;
 BEGIN
     PERFORM FROM kinesis.stream s WHERE s.stream_id = id AND s.home IS DISTINCT FROM kinesis._home() FOR UPDATE;
     IF NOT FOUND THEN
@@ -1747,8 +1901,29 @@ BEGIN
         FROM kinesis.slice l WHERE l.stream_id = id ORDER BY l.shard_index, l.lower_bound LOOP
         PERFORM kinesis._sort_slice(slice);
     END LOOP;
+    -- pg_restore --disable-triggers enables them afterwards, but not ALWAYS.
+    FOR guard IN SELECT t.tgrelid::regclass AS table, t.tgname AS trigger FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+        WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND t.tgfoid = 'kinesis._refuse_change()'::regprocedure AND t.tgenabled <> 'A'
+        AND (c.relname IN (SELECT kinesis._tables_below(id)) OR c.relname = (SELECT s.table_name FROM kinesis.stream s WHERE s.stream_id = id)) LOOP
+        EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', guard.table, guard.trigger);
+    END LOOP;
     UPDATE kinesis.stream s SET home = kinesis._home() WHERE s.stream_id = id;
-    PERFORM kinesis._touch_stream(id), kinesis._use_records_send();
+    PERFORM kinesis._touch_stream(id), kinesis._use_records_send(), kinesis._adopt_remains();
+END
+$$;
+
+-- Gives what is left of deleted streams, and a restore has brought along, to kinesis.purge().
+CREATE FUNCTION kinesis._adopt_remains() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    d kinesis.deleted_stream;
+    uppermost regclass;
+BEGIN
+    FOR d IN SELECT * FROM kinesis.deleted_stream x WHERE x.home IS DISTINCT FROM kinesis._home() ORDER BY x.stream_id FOR UPDATE LOOP
+        uppermost := to_regclass(format('kinesis_stream.%I', kinesis._remains_name(d.stream_id)));
+        PERFORM kinesis._bind_remains(uppermost);
+        UPDATE kinesis.deleted_stream x SET home = kinesis._home() WHERE x.stream_id = d.stream_id;
+    END LOOP;
 END
 $$;
 
@@ -1763,6 +1938,7 @@ BEGIN
         PERFORM kinesis._finish_restore(id);
         n := n + 1;
     END LOOP;
+    PERFORM kinesis._adopt_remains();
     RETURN n;
 END
 $$;

@@ -141,7 +141,7 @@ kin_touch_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* kinesis._refuse_change(): trigger on every table of a stream. */
+/* kinesis._refuse_change(): trigger on every table of a stream, and on the rows of slices. */
 Datum
 kin_refuse_change(PG_FUNCTION_ARGS)
 {
