@@ -58,6 +58,62 @@ kin_arguments(FunctionCallInfo fcinfo)
 	return arguments;
 }
 
+Datum
+kin_row_call(FunctionCallInfo fcinfo, KinRowFunction row)
+{
+	KinArguments given = kin_arguments(fcinfo);
+	TupleDesc columns;
+	Datum values[KIN_COLUMNS_MAX] = {0};
+	bool nulls[KIN_COLUMNS_MAX] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "function %u must return a row", fcinfo->flinfo->fn_oid);
+	Assert(columns->natts <= KIN_COLUMNS_MAX);
+	row(&given, columns, values, nulls);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
+}
+
+/* State of the node for a function with one row, which is kept for a rescan. */
+typedef struct RowScan
+{
+	KinCallScan call;
+	bool returned;
+	Datum values[KIN_COLUMNS_MAX];
+	bool nulls[KIN_COLUMNS_MAX];
+} RowScan;
+
+static void
+begin_row(KinCallScan *call)
+{
+	RowScan *scan = (RowScan *) call;
+	TupleDesc columns = call->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor;
+
+	Assert(columns->natts <= KIN_COLUMNS_MAX);
+	memset(scan->nulls, 0, sizeof(scan->nulls));
+	scan->returned = false;
+	call->function->row(&call->given, columns, scan->values, scan->nulls);
+}
+
+static bool
+next_of_one(KinCallScan *call, Datum *values, bool *nulls)
+{
+	RowScan *scan = (RowScan *) call;
+	int n = call->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor->natts;
+
+	if (scan->returned)
+		return false;
+	scan->returned = true;
+	memcpy(values, scan->values, n * sizeof(Datum));
+	memcpy(nulls, scan->nulls, n * sizeof(bool));
+	return true;
+}
+
+static void
+rewind_row(KinCallScan *call)
+{
+	((RowScan *) call)->returned = false;
+}
+
 /*
  * Which of our functions is called?  OIDs differ in every database, so it is known by its C symbol: only a superuser can
  * make a C function, while a schema named kinesis may be anybody's where the extension is not installed.
@@ -78,7 +134,7 @@ find_scannable(FuncExpr *call)
 
 		for (int i = 0; i < scannable_count && found == NULL; i++)
 			if (strcmp(scannable[i]->symbol, symbol) == 0 && scannable[i]->arguments == list_length(call->args) &&
-				scannable[i]->returns_set == call->funcretset)
+				(scannable[i]->row == NULL) == call->funcretset)
 				found = scannable[i];
 	}
 	ReleaseSysCache(tuple);
@@ -290,6 +346,13 @@ kin_call_scan_register(KinScannable *function)
 {
 	if (scannable_count == SCANNABLE_MAX)
 		elog(ERROR, "too many functions to scan");
+	if (function->row)
+	{
+		function->state_size = sizeof(RowScan);
+		function->begin = begin_row;
+		function->next = next_of_one;
+		function->rewind = rewind_row;
+	}
 	function->path_methods.CustomName = function->label;
 	function->path_methods.PlanCustomPath = plan_scan;
 	function->scan_methods.CustomName = function->label;

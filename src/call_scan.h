@@ -8,7 +8,8 @@
 #include "nodes/execnodes.h"
 #include "nodes/extensible.h"
 
-#define KIN_ARGUMENTS_MAX 5
+#define KIN_ARGUMENTS_MAX 6
+#define KIN_COLUMNS_MAX   4
 
 /* The arguments of a call, whether they came through fmgr or were evaluated by the node. */
 typedef struct KinArguments
@@ -33,13 +34,16 @@ typedef struct KinCallScan
 	KinArguments given;
 } KinCallScan;
 
+/* What a function with one row does: fills in its columns; values and nulls come as zeros. */
+typedef void (*KinRowFunction)(const KinArguments *given, TupleDesc columns, Datum *values, bool *nulls);
+
 /* A function that a node can stand in for.  begin() runs once a call, at the first row that is asked for. */
 struct KinScannable
 {
 	const char *symbol; /* the C function, by which it is recognised */
 	const char *label;  /* in EXPLAIN */
 	int arguments;
-	bool returns_set;
+	KinRowFunction row; /* of a function with one row, and then nothing of the following; NULL: it returns a set */
 	Size state_size;
 	void (*begin)(KinCallScan *scan);
 	bool (*next)(KinCallScan *scan, Datum *values,
@@ -52,6 +56,9 @@ struct KinScannable
 };
 
 extern KinArguments kin_arguments(FunctionCallInfo fcinfo);
+
+/* Calls a function with one row through fmgr. */
+extern Datum kin_row_call(FunctionCallInfo fcinfo, KinRowFunction row);
 
 /* In the postmaster: from now on the planner offers a node for this function. */
 extern void kin_call_scan_register(KinScannable *function);

@@ -18,6 +18,8 @@
 #include "settings_define.h"
 #include "shard_read.h"
 #include "shard_state.h"
+#include "shard_subscribe.h"
+#include "subscription_state.h"
 
 PG_MODULE_MAGIC;
 
@@ -36,11 +38,13 @@ _PG_init(void)
 		return;
 	kin_define_settings();
 	kin_shard_state_init();
+	kin_subscription_state_init();
 	kin_commit_wake_init();
 	kin_call_scan_init();
 	kin_put_call_init();
 	kin_record_get_init();
 	kin_shard_read_init();
+	kin_shard_subscribe_init();
 }
 
 /* kinesis._check_preload(): run first by CREATE EXTENSION. */

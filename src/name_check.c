@@ -19,6 +19,7 @@
 
 PG_FUNCTION_INFO_V1(kin_stream_name);
 PG_FUNCTION_INFO_V1(kin_shard_index);
+PG_FUNCTION_INFO_V1(kin_check_name);
 
 static void
 refuse(const char *value, const char *field, const char *constraint)
@@ -129,4 +130,19 @@ kin_shard_index(PG_FUNCTION_ARGS)
 	}
 	PG_RETURN_INT32(
 		kin_shard_index_in(text_to_cstring(PG_GETARG_TEXT_PP(0)), field, text_to_cstring(PG_GETARG_TEXT_PP(2))));
+}
+
+/* kinesis._check_name(name, field): raises when it can't be the name of anything. */
+Datum
+kin_check_name(PG_FUNCTION_ARGS)
+{
+	char *field = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	if (PG_ARGISNULL(0))
+	{
+		kin_hide_context();
+		kin_refuse_null(field);
+	}
+	check_name(text_to_cstring(PG_GETARG_TEXT_PP(0)), field);
+	PG_RETURN_VOID();
 }

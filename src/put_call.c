@@ -107,7 +107,7 @@ check_ordering(const char *stream_name, const KinPutEntry *entry, int64 ordering
 
 /* Puts one record; the values are the columns of put_record. */
 static void
-put_record(const KinArguments *given, Datum *values)
+put_record(const KinArguments *given, TupleDesc columns, Datum *values, bool *nulls)
 {
 	char *stream_name = stream_name_argument(given);
 	KinPutEntry entry = {0};
@@ -142,7 +142,7 @@ kin_put_record(PG_FUNCTION_ARGS)
 	Datum values[3];
 	bool nulls[3] = {false, false, false};
 
-	put_record(&given, values);
+	put_record(&given, NULL, values, nulls);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(put_record_columns(), values, nulls)));
 }
 
@@ -407,8 +407,7 @@ kin_shard_for_key(PG_FUNCTION_ARGS)
 typedef struct PutScan
 {
 	KinCallScan call;
-	PutAnswer *answer; /* of put_records */
-	Datum values[3];   /* of put_record */
+	PutAnswer *answer;
 	int next;
 } PutScan;
 
@@ -426,13 +425,6 @@ scan_begin_entries(KinCallScan *call)
 	((PutScan *) call)->next = 0;
 }
 
-static void
-scan_begin_record(KinCallScan *call)
-{
-	put_record(&call->given, ((PutScan *) call)->values);
-	((PutScan *) call)->next = 0;
-}
-
 static bool
 scan_next_row(KinCallScan *call, Datum *values, bool *nulls)
 {
@@ -441,17 +433,6 @@ scan_next_row(KinCallScan *call, Datum *values, bool *nulls)
 	if (scan->next == scan->answer->count)
 		return false;
 	row_values(&scan->answer->rows[scan->next++], values, nulls);
-	return true;
-}
-
-static bool
-scan_next_record(KinCallScan *call, Datum *values, bool *nulls)
-{
-	PutScan *scan = (PutScan *) call;
-
-	if (scan->next++ > 0)
-		return false;
-	memcpy(values, scan->values, sizeof(scan->values));
 	return true;
 }
 
@@ -467,7 +448,6 @@ kin_put_call_init(void)
 	static KinScannable arrays = {.symbol = "kin_put_records_arrays",
 								  .label = "KinesisPutRecords",
 								  .arguments = 5,
-								  .returns_set = true,
 								  .state_size = sizeof(PutScan),
 								  .begin = scan_begin_arrays,
 								  .next = scan_next_row,
@@ -475,7 +455,6 @@ kin_put_call_init(void)
 	static KinScannable entries = {.symbol = "kin_put_records_entries",
 								   .label = "KinesisPutRecordsEntries",
 								   .arguments = 3,
-								   .returns_set = true,
 								   .state_size = sizeof(PutScan),
 								   .begin = scan_begin_entries,
 								   .next = scan_next_row,
@@ -483,11 +462,7 @@ kin_put_call_init(void)
 	static KinScannable record = {.symbol = "kin_put_record",
 								  .label = "KinesisPutRecord",
 								  .arguments = 5,
-								  .returns_set = false,
-								  .state_size = sizeof(PutScan),
-								  .begin = scan_begin_record,
-								  .next = scan_next_record,
-								  .rewind = scan_rewind};
+								  .row = put_record};
 
 	kin_call_scan_register(&arrays);
 	kin_call_scan_register(&entries);

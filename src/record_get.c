@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -66,17 +65,6 @@ throttle_read(KinStream *stream, KinShard *shard, int64 bytes)
 					 "Read less often or wait in get_records, or change the limits with kinesis.set_shard_limits.")));
 }
 
-static int
-wait_argument(const Interval *wait)
-{
-	double ms = wait->time / 1000.0 + wait->day * (SECS_PER_DAY * 1000.0) +
-				wait->month * (DAYS_PER_MONTH * SECS_PER_DAY * 1000.0);
-	if (ms < 0 || ms > WAIT_MAX_MS)
-		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT),
-						errmsg("wait must be between 0 and %d seconds", WAIT_MAX_MS / 1000)));
-	return (int) ms;
-}
-
 /* One call; the values are the columns of get_records. */
 static void
 get_records(const KinArguments *given, TupleDesc columns, Datum *values, bool *nulls)
@@ -84,7 +72,7 @@ get_records(const KinArguments *given, TupleDesc columns, Datum *values, bool *n
 	KinIterator iterator;
 	KinReading reading = {.max_bytes = GET_BYTES_MAX, .type = get_element_type(TupleDescAttr(columns, 0)->atttypid)};
 	int max_records = given->nulls[1] ? GET_RECORDS_MAX : DatumGetInt32(given->values[1]);
-	int wait_ms = given->nulls[2] ? 0 : wait_argument(DatumGetIntervalP(given->values[2]));
+	int wait_ms = given->nulls[2] ? 0 : kin_wait_argument(DatumGetIntervalP(given->values[2]), "wait", WAIT_MAX_MS);
 
 	if (given->nulls[0])
 		kin_refuse_null("shardIterator");
@@ -133,52 +121,7 @@ get_records(const KinArguments *given, TupleDesc columns, Datum *values, bool *n
 Datum
 kin_get_records(PG_FUNCTION_ARGS)
 {
-	KinArguments given = kin_arguments(fcinfo);
-	TupleDesc columns;
-	Datum values[4] = {0};
-	bool nulls[4] = {false, false, false, false};
-
-	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "get_records must return a row");
-	get_records(&given, columns, values, nulls);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls)));
-}
-
-typedef struct GetScan
-{
-	KinCallScan call;
-	bool returned;
-	Datum values[4];
-	bool nulls[4];
-} GetScan;
-
-static void
-scan_begin(KinCallScan *call)
-{
-	GetScan *scan = (GetScan *) call;
-
-	scan->returned = false;
-	memset(scan->nulls, 0, sizeof(scan->nulls));
-	get_records(&call->given, call->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor, scan->values, scan->nulls);
-}
-
-static bool
-scan_next(KinCallScan *call, Datum *values, bool *nulls)
-{
-	GetScan *scan = (GetScan *) call;
-
-	if (scan->returned)
-		return false;
-	scan->returned = true;
-	memcpy(values, scan->values, sizeof(scan->values));
-	memcpy(nulls, scan->nulls, sizeof(scan->nulls));
-	return true;
-}
-
-static void
-scan_rewind(KinCallScan *call)
-{
-	((GetScan *) call)->returned = false;
+	return kin_row_call(fcinfo, get_records);
 }
 
 void
@@ -187,11 +130,7 @@ kin_record_get_init(void)
 	static KinScannable scannable = {.symbol = "kin_get_records",
 									 .label = "KinesisGetRecords",
 									 .arguments = 3,
-									 .returns_set = false,
-									 .state_size = sizeof(GetScan),
-									 .begin = scan_begin,
-									 .next = scan_next,
-									 .rewind = scan_rewind};
+									 .row = get_records};
 
 	kin_call_scan_register(&scannable);
 }

@@ -18,6 +18,8 @@ char *kin_account_id_setting;
 bool kin_aws_limits_setting;
 double kin_clock_offset_setting;
 int kin_max_shards_setting;
+static int kin_max_consumers_setting; /* read by SQL */
+int kin_max_subscriptions_setting;
 char *kin_region_setting;
 int kin_retained_memory_setting;
 int kin_iterator_lifetime_setting;
@@ -56,8 +58,14 @@ kin_define_settings(void)
 							 "Records that were put with a moved clock keep their sequence numbers.",
 							 &kin_clock_offset_setting, 0, -1e12, 1e12, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("kinesis.max_shards", "Shards, over all databases, that can be in use at the same time.",
-							"Each takes about 400 bytes of shared memory. Shards that rest give their place to others.",
+							"Each takes about 300 bytes of shared memory. Shards that rest give their place to others.",
 							&kin_max_shards_setting, 10000, 16, 1000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("kinesis.max_consumers_per_stream", "Consumers that may be registered with a stream.", NULL,
+							&kin_max_consumers_setting, 20, 0, 10000, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("kinesis.max_subscriptions",
+							"Subscriptions of consumers to shards, over all databases, at the same time.",
+							"Each takes about 150 bytes of shared memory.", &kin_max_subscriptions_setting, 2000, 16,
+							1000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("kinesis.region", "Region that appears in the ARNs of streams.", NULL,
 							   &kin_region_setting, "us-east-1", PGC_SUSET, 0, check_region, NULL, NULL);
 	DefineCustomIntVariable("kinesis.retained_memory",

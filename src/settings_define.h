@@ -8,6 +8,7 @@ extern char *kin_account_id_setting;
 extern bool kin_aws_limits_setting;
 extern double kin_clock_offset_setting; /* milliseconds */
 extern int kin_max_shards_setting;
+extern int kin_max_subscriptions_setting;
 extern char *kin_region_setting;
 extern int kin_retained_memory_setting;   /* kB, 0 = as the C library likes */
 extern int kin_iterator_lifetime_setting; /* seconds, 0 = for ever */

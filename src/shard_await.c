@@ -173,6 +173,18 @@ kin_child_shards(KinStream *stream, KinShard *shard, Oid array_type)
 	return PointerGetDatum(result);
 }
 
+int
+kin_wait_argument(const Interval *wait, const char *name, int max_ms)
+{
+	double ms = wait->time / 1000.0 + wait->day * (SECS_PER_DAY * 1000.0) +
+				wait->month * (DAYS_PER_MONTH * SECS_PER_DAY * 1000.0);
+
+	if (ms < 0 || ms > max_ms)
+		ereport(ERROR, (kin_errcode(KIN_INVALID_ARGUMENT),
+						errmsg("%s must be between 0 and %d seconds", name, max_ms / 1000)));
+	return (int) ms;
+}
+
 /* Zero says "caught up", so whoever is not must not read zero, even if the clock went back. */
 int64
 kin_reading_behind(const KinReading *reading)

@@ -4,6 +4,7 @@
 #ifndef KIN_SHARD_AWAIT_H
 #define KIN_SHARD_AWAIT_H
 
+#include "datatype/timestamp.h"
 #include "utils/snapshot.h"
 
 #include "record_form.h"
@@ -39,6 +40,9 @@ extern void kin_reading_look(KinReading *reading, Snapshot snapshot);
  * come to its end, or the time is over.  check(), which may raise, is called in between; may be NULL.
  */
 extern void kin_reading_wait(KinReading *reading, int wait_ms, void (*check)(void *arg), void *arg);
+
+/* Milliseconds of an argument that says how long to wait. */
+extern int kin_wait_argument(const Interval *wait, const char *name, int max_ms);
 
 /* Milliseconds behind the end of what can be read; 0 = caught up. */
 extern int64 kin_reading_behind(const KinReading *reading);

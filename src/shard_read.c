@@ -173,7 +173,6 @@ kin_shard_read_init(void)
 		.symbol = "kin_read_shard",
 		.label = "KinesisReadShard",
 		.arguments = 4,
-		.returns_set = true,
 		.state_size = sizeof(ShardScan),
 		.begin = begin_scan,
 		.next = next_record,

@@ -19,6 +19,8 @@ SELECT signature_is('kinesis.get_shard_iterator(text, text, text, bigint, timest
     'stream_name text, shard_id text, shard_iterator_type text, starting_sequence_number bigint DEFAULT NULL::bigint, "timestamp" timestamp with time zone DEFAULT NULL::timestamp with time zone', 'text');
 SELECT signature_is('kinesis.get_records(text, int, interval)',
     'shard_iterator text, max_records integer DEFAULT 10000, wait interval DEFAULT NULL::interval, OUT records kinesis.record[], OUT next_shard_iterator text, OUT millis_behind_latest bigint, OUT child_shards kinesis.child_shard[]', 'record');
+SELECT signature_is('kinesis.subscribe_to_shard(text, text, text, bigint, timestamptz, interval)',
+    'consumer_arn text, shard_id text, starting_position text, sequence_number bigint DEFAULT NULL::bigint, "timestamp" timestamp with time zone DEFAULT NULL::timestamp with time zone, max_wait interval DEFAULT ''00:00:05''::interval, OUT records kinesis.record[], OUT continuation_sequence_number bigint, OUT millis_behind_latest bigint, OUT child_shards kinesis.child_shard[]', 'record');
 SELECT signature_is('kinesis.read_shard(text, text, bigint, bigint)',
     'stream_name text, shard_id text, after_sequence_number bigint DEFAULT NULL::bigint, max_records bigint DEFAULT NULL::bigint', 'SETOF kinesis.record');
 SELECT signature_is('kinesis.set_shard_limits(text, bigint, bigint, bigint, bigint)',

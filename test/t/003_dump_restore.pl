@@ -18,6 +18,7 @@ SELECT kinesis.create_stream('mixed', 3);
 SELECT kinesis.create_stream('$long', 1);
 SELECT kinesis.create_stream('empty', 2);
 SELECT kinesis.set_shard_limits('mixed', NULL, NULL, NULL, 17);
+SELECT kinesis.register_stream_consumer('mixed', 'app', '{"of": "the consumer"}');
 SELECT kinesis.add_tags_to_stream('mixed', '{"team": "clicks", "owner.e-mail": "a+b\@example.com"}');
 SELECT kinesis.increase_stream_retention_period('mixed', 48);
 SELECT setseed(0.5);
@@ -44,7 +45,8 @@ my $summary = <<'SQL';
 SELECT stream_name, stream_status, stream_mode, stream_creation_timestamp, retention_period_hours, max_record_size_in_kib,
        write_bytes_per_second, write_records_per_second, read_bytes_per_second, read_calls_per_second, next_shard_index
   FROM kinesis.stream ORDER BY stream_name;
-SELECT * FROM kinesis.tag ORDER BY 1, 2;
+SELECT * FROM kinesis.tag ORDER BY 1, 2, 3, 4;
+SELECT * FROM kinesis.consumer ORDER BY 1;
 SELECT * FROM kinesis.shard ORDER BY 1, 2;
 SQL
 my %records = map { $_ => records_of($node, 'postgres', $_) } 'mixed', $long, 'empty';
@@ -119,7 +121,7 @@ foreach my $jobs ('-j1', '-j2')
 	my ($refused, $err);
 	IPC::Run::run([ 'pg_restore', '-e', '--data-only', $jobs, '-d', $node->connstr('later'), "$folder/custom.dump" ], '2>', \$err) and $refused = 'not refused';
 	is($refused // $err =~ /records are immutable/, 1, "records are refused ($jobs)");
-	$node->safe_psql('later', 'TRUNCATE kinesis.stream, kinesis.shard, kinesis.slice, kinesis.tag');
+	$node->safe_psql('later', 'TRUNCATE kinesis.stream, kinesis.shard, kinesis.slice, kinesis.tag, kinesis.consumer');
 	$node->command_ok([ 'pg_restore', '-e', '--data-only', '--disable-triggers', $jobs, '-d', $node->connstr('later'), "$folder/custom.dump" ],
 		"unless triggers are disabled ($jobs)");
 	same($node, 'later', "later, $jobs");
