@@ -32,10 +32,7 @@ throttle(KinStream *stream, KinShard *shard)
 	KinShardSlot *slot;
 	bool allowed;
 
-	do
-	{
-		slot = kin_slot_find(&shard->key);
-	} while (!kin_slot_lock(slot, &shard->key));
+	slot = kin_slot_acquire(&shard->key);
 	kin_bucket_refill(&slot->iterator_calls, ITERATORS_A_SECOND, GetCurrentTimestamp());
 	allowed = kin_bucket_allows(&slot->iterator_calls, ITERATORS_A_SECOND, 1);
 	if (allowed)

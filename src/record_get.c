@@ -41,10 +41,7 @@ throttle_read(KinStream *stream, KinShard *shard, int64 bytes)
 
 	if (stream->read_calls_rate < 0 && stream->read_bytes_rate < 0)
 		return;
-	do
-	{
-		slot = kin_slot_find(&shard->key);
-	} while (!kin_slot_lock(slot, &shard->key));
+	slot = kin_slot_acquire(&shard->key);
 	kin_bucket_refill(&slot->read_calls, stream->read_calls_rate, now);
 	kin_bucket_refill(&slot->read_bytes, stream->read_bytes_rate, now);
 	if (bytes > 0)

@@ -106,10 +106,7 @@ kin_reading_wait(KinReading *reading, int wait_ms, void (*check)(void *arg), voi
 	KinShardKey key = reading->shard->key;
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
 
-	do
-	{
-		slot = kin_slot_find(&key);
-	} while (!kin_slot_lock(slot, &key));
+	slot = kin_slot_acquire(&key);
 	pg_atomic_fetch_add_u32(&slot->waiters, 1);
 	kin_slot_unlock(slot);
 

@@ -239,6 +239,19 @@ kin_slot_lock(KinShardSlot *slot, const KinShardKey *key)
 	return false;
 }
 
+KinShardSlot *
+kin_slot_acquire(const KinShardKey *key)
+{
+	KinShardSlot *slot;
+
+	/* Between finding and locking, the slot may have gone to another shard. */
+	do
+	{
+		slot = kin_slot_find(key);
+	} while (!kin_slot_lock(slot, key));
+	return slot;
+}
+
 void
 kin_slot_unlock(KinShardSlot *slot)
 {

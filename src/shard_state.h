@@ -85,6 +85,9 @@ extern KinShardSlot *kin_slot_peek(const KinShardKey *key);
 
 /* Locks a slot exclusively; false, and no lock, when it serves another shard by now. */
 extern bool kin_slot_lock(KinShardSlot *slot, const KinShardKey *key);
+
+/* Both in one: the slot of this shard, locked. */
+extern KinShardSlot *kin_slot_acquire(const KinShardKey *key);
 extern void kin_slot_unlock(KinShardSlot *slot);
 
 /* Changes whenever any slot has been given to another shard. */
