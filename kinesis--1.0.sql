@@ -673,13 +673,24 @@ DECLARE
     tables name[] := ARRAY(SELECT kinesis._tables_below(s.stream_id)) || s.table_name;
     r record;
 BEGIN
-    -- Views, which would go with their table, may belong to somebody who can read it without a right.
-    FOR r IN SELECT DISTINCT v.oid, v.oid::regclass AS view, v.relkind FROM pg_class c
+    -- What would go with the tables may belong to somebody who can read them without a right: views, rules, routines.
+    FOR r IN SELECT DISTINCT v.oid, v.oid::regclass AS relation, v.relkind, w.rulename FROM pg_class c
         JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.classid = 'pg_rewrite'::regclass
         JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
         WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND c.relname = ANY (tables) AND v.oid <> c.oid LOOP
-        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class v WHERE v.oid = r.oid);      -- gone with another one
-        EXECUTE format('DROP %s %s CASCADE', CASE r.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, r.view);
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = r.oid AND w.rulename = r.rulename);      -- gone with another one
+        IF r.relkind IN ('v', 'm') THEN
+            EXECUTE format('DROP %s %s CASCADE', CASE r.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, r.relation);
+        ELSE
+            EXECUTE format('DROP RULE %I ON %s CASCADE', r.rulename, r.relation);
+        END IF;
+    END LOOP;
+    FOR r IN SELECT DISTINCT p.oid FROM pg_class c
+        JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND ((d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid) OR (d.refclassid = 'pg_type'::regclass AND d.refobjid = c.reltype))
+        JOIN pg_proc p ON p.oid = d.objid
+        WHERE c.relnamespace = 'kinesis_stream'::regnamespace AND c.relname = ANY (tables) LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_proc p WHERE p.oid = r.oid);
+        EXECUTE format('DROP ROUTINE %s CASCADE', r.oid::regprocedure);
     END LOOP;
     FOR r IN SELECT DISTINCT c.relname, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role FROM pg_class c,
         LATERAL (SELECT grantee FROM aclexplode(c.relacl) UNION SELECT x.grantee FROM pg_attribute t, aclexplode(t.attacl) x WHERE t.attrelid = c.oid) a
@@ -1166,7 +1177,7 @@ BEGIN
             PERFORM FROM kinesis.stream st WHERE st.stream_id = s.stream_id FOR UPDATE;
             PERFORM kinesis._hold_slices(s.stream_id, ordered, 400);
             RETURN;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected OR object_in_use THEN
             NULL;               -- the locks are gone with the subtransaction, the row's too
         END;
         PERFORM pg_sleep(pause);
@@ -1441,7 +1452,7 @@ BEGIN
     ELSIF consumer_arn IS NOT NULL AND parts IS NULL THEN
         PERFORM kinesis._raise('InvalidArgumentException', format('"%s" is not the ARN of a consumer of a stream of this database', consumer_arn));
     END IF;
-    s := kinesis._stream(coalesce(parts[1], stream_arn), 'consumer', operation);
+    s := kinesis._stream(coalesce(parts[1], stream_arn), CASE operation WHEN 'DescribeStreamConsumer' THEN 'describe' ELSE 'consumer' END, operation);
     IF consumer_arn IS NOT NULL AND (kinesis._stream_name(coalesce(stream_arn, parts[1])) <> s.stream_name OR coalesce(consumer_name, name) <> name) THEN
         PERFORM kinesis._raise('InvalidArgumentException', 'ConsumerARN does not belong to the StreamARN and ConsumerName provided.');
     END IF;
@@ -1450,6 +1461,21 @@ BEGIN
         AND (parts IS NULL OR floor(extract(epoch FROM x.consumer_creation_timestamp)) = parts[3]::numeric);
     IF NOT FOUND THEN
         PERFORM kinesis._raise('ResourceNotFoundException', format('Consumer %s under stream %s not found for account %s.', name, s.stream_name, kinesis._account_id()));
+    END IF;
+    RETURN c;
+END
+$$;
+
+-- The same by ARN, with the stream's row locked, so that it is there until we are done.
+CREATE FUNCTION kinesis._lock_consumer(consumer_arn text, operation text) RETURNS kinesis.consumer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c kinesis.consumer := kinesis._consumer(NULL, NULL, consumer_arn, operation);
+BEGIN
+    PERFORM FROM kinesis.stream s WHERE s.stream_id = c.stream_id FOR UPDATE;
+    SELECT * INTO c FROM kinesis.consumer x WHERE x.consumer_id = c.consumer_id;
+    IF NOT FOUND THEN
+        PERFORM kinesis._raise('ResourceNotFoundException', format('Consumer %s not found for account %s.', consumer_arn, kinesis._account_id()));
     END IF;
     RETURN c;
 END
@@ -1497,7 +1523,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c kinesis.consumer := kinesis._consumer(stream_arn, consumer_name, consumer_arn, 'DeregisterStreamConsumer');
 BEGIN
-    PERFORM FROM kinesis.stream s WHERE s.stream_id = c.stream_id FOR UPDATE;
+    PERFORM FROM kinesis.stream s WHERE s.stream_id = c.stream_id FOR UPDATE;     -- and so do those who set tags
     DELETE FROM kinesis.tag t WHERE t.stream_id = c.stream_id AND t.consumer_id = c.consumer_id;
     DELETE FROM kinesis.consumer x WHERE x.consumer_id = c.consumer_id;
     PERFORM kinesis._touch_stream(c.stream_id);     -- whoever waits in subscribe_to_shard looks up
@@ -1684,7 +1710,7 @@ BEGIN
         PERFORM kinesis._add_tags_to_stream(resource_arn, tags);
         RETURN;
     END IF;
-    c := kinesis._consumer(NULL, NULL, resource_arn, 'TagResource');
+    c := kinesis._lock_consumer(resource_arn, 'TagResource');
     PERFORM kinesis._set_tags(s, tags, c.consumer_id) FROM kinesis.stream s WHERE s.stream_id = c.stream_id;
 END
 $$;
@@ -1714,7 +1740,7 @@ BEGIN
         PERFORM kinesis._remove_tags_from_stream(resource_arn, tag_keys);
         RETURN;
     END IF;
-    c := kinesis._consumer(NULL, NULL, resource_arn, 'UntagResource');
+    c := kinesis._lock_consumer(resource_arn, 'UntagResource');
     PERFORM kinesis._remove_tags(s, tag_keys, c.consumer_id) FROM kinesis.stream s WHERE s.stream_id = c.stream_id;
 END
 $$;
@@ -1947,7 +1973,7 @@ BEGIN
             PERFORM kinesis._drop_table(format('%s/%s/%s', l.stream_id, l.shard_index, l.lower_bound));
             DELETE FROM kinesis.slice y WHERE y.stream_id = l.stream_id AND y.shard_index = l.shard_index AND y.lower_bound = l.lower_bound;
             dropped := dropped + 1;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected OR object_in_use THEN
             NULL;
         END;
     END LOOP;
@@ -1973,7 +1999,7 @@ BEGIN
             DELETE FROM kinesis.shard x WHERE x.stream_id = h.stream_id AND x.shard_index = h.shard_index;
             shards_dropped := shards_dropped + 1;
             tables_dropped := tables_dropped + tables;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected OR object_in_use THEN
             NULL;
         END;
     END LOOP;
@@ -1995,7 +2021,7 @@ BEGIN
             BEGIN
                 PERFORM kinesis._drop_table(table_name);
                 dropped := dropped + 1;
-            EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            EXCEPTION WHEN lock_not_available OR deadlock_detected OR object_in_use THEN
                 refused := refused + 1;
             END;
         END LOOP;
@@ -2004,7 +2030,7 @@ BEGIN
             PERFORM kinesis._drop_table(kinesis._remains_name(d.stream_id));
             DELETE FROM kinesis.deleted_stream x WHERE x.stream_id = d.stream_id;
             dropped := dropped + 1;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected OR object_in_use THEN
             NULL;
         END;
     END LOOP;

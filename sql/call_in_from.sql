@@ -34,6 +34,38 @@ SELECT stored() AS by_limit_0;
 SELECT count(*) FROM (SELECT FROM kinesis.put_records('from', '{a,b}'::bytea[], '{k,k}'::text[]) LIMIT 1) x;
 SELECT stored() AS all_by_limit_1;
 
+-- What is known to be empty stays empty: nothing is read, nothing put.
+SELECT kinesis.create_stream('other', 1);
+SELECT * FROM (SELECT 1 AS k, shard_id FROM kinesis.put_record('from', 'a', 'k') UNION ALL SELECT 2, shard_id FROM kinesis.put_record('other', 'a', 'k')) u WHERE k = 1;
+SELECT stored() AS by_union, (SELECT count(*) FROM kinesis_stream.other) AS by_the_other_half;
+SELECT kinesis.put_record('other', 'b', 'k') IS NOT NULL AS put;
+CREATE VIEW both_streams AS SELECT 'from' AS stream, sequence_number FROM kinesis.read_shard('from', '0') UNION ALL SELECT 'other', sequence_number FROM kinesis.read_shard('other', '0');
+SELECT stream, count(*), count(sequence_number) FROM both_streams WHERE stream = 'other' GROUP BY 1;
+SELECT count(*) FROM kinesis.put_record('from', 'a', 'k') WHERE false;
+SELECT stored() AS by_false;
+-- Arguments that depend on the outside in a roundabout way are looked at again.
+CREATE TABLE outside(n text);
+INSERT INTO outside VALUES ('x'), ('y'), ('x');
+CREATE TABLE inside(n text, i int);
+INSERT INTO inside VALUES ('x', 1);
+SELECT o.n, (SELECT shard_id FROM kinesis.put_record(CASE WHEN 1 IN (SELECT i FROM inside t WHERE t.n = o.n) THEN 'from' ELSE 'other' END, 'A', 'k')) IS NOT NULL AS put FROM outside o;
+SELECT stored() AS by_x, (SELECT count(*) FROM kinesis_stream.other) AS by_y;
+-- A function that somebody has altered is called as it is now.
+ALTER FUNCTION kinesis.read_shard STRICT;
+SELECT count(*) FROM kinesis.read_shard('from', NULL);
+ALTER FUNCTION kinesis.read_shard CALLED ON NULL INPUT;
+ALTER FUNCTION kinesis.read_shard SET work_mem = '1MB';
+EXPLAIN (COSTS OFF) SELECT count(*) FROM kinesis.read_shard('from', '0');
+ALTER FUNCTION kinesis.read_shard RESET ALL;
+-- A shard that is read again within a statement has the same rows, though they expire meanwhile.
+SELECT kinesis.create_stream('expiring', 1);
+SELECT count(*) FROM kinesis.put_records('expiring', '{a,b,c}'::bytea[], '{k,k,k}'::text[]);
+SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off;
+SELECT i, count(r.sequence_number) FROM generate_series(1, 6) i LEFT JOIN kinesis.read_shard('expiring', '0') r ON r.sequence_number > i AND set_config('kinesis.clock_offset', (i * 10) || ' h', false) IS NOT NULL GROUP BY 1 ORDER BY 1;
+RESET enable_hashjoin; RESET enable_mergejoin; RESET enable_material;
+SELECT count(*) AS expired_now FROM kinesis.read_shard('expiring', '0');
+RESET kinesis.clock_offset;
+
 -- The rows are those of the function.
 WITH a AS MATERIALIZED (SELECT * FROM kinesis.get_records(kinesis.get_shard_iterator('from', '0', 'TRIM_HORIZON'), 5)),
     b AS MATERIALIZED (SELECT (kinesis.get_records(kinesis.get_shard_iterator('from', '0', 'TRIM_HORIZON'), 5)).*)

@@ -7,8 +7,8 @@
  *
  * A function in FROM fills a tuplestore from which its rows are read: for a large shard that goes to disk and back, and
  * for put_records it costs as much as hashing its keys.  The planner's function scan is therefore replaced by a custom
- * scan that takes rows straight from the function.  Whole-row references, WITH ORDINALITY, ROWS FROM and LATERAL arguments
- * keep the function scan.
+ * scan that takes rows straight from the function.  Whole-row references, WITH ORDINALITY, ROWS FROM, LATERAL arguments
+ * and subqueries in arguments that depend on the outside keep the function scan.
  */
 #include "postgres.h"
 
@@ -17,6 +17,7 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -122,11 +123,17 @@ static KinScannable *
 find_scannable(FuncExpr *call)
 {
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(call->funcid));
+	Form_pg_proc proc;
+	bool no_settings;
 	KinScannable *found = NULL;
 
 	if (!HeapTupleIsValid(tuple))
 		return NULL;
-	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId)
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	(void) SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &no_settings);
+	/* A function that somebody has altered is called as it is. */
+	if (proc->prolang == ClanguageId && !proc->prosecdef && !proc->proisstrict && no_settings &&
+		!FmgrHookIsNeeded(call->funcid))
 	{
 		bool isnull;
 		Datum source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
@@ -174,9 +181,12 @@ offer_scan(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 	if (prev_set_rel_pathlist)
 		prev_set_rel_pathlist(root, rel, rti, rte);
+	/* What is known to be empty has neither its conditions nor its columns any more, and must stay empty. */
+	if (IS_DUMMY_REL(rel))
+		return;
 	if (rte->rtekind != RTE_FUNCTION || rte->funcordinality || list_length(rte->functions) != 1 ||
-		rel->lateral_relids != NULL || !IsA(call_of(rte), FuncExpr) || is_used(used_columns(rel), 0) ||
-		(function = find_scannable(call_of(rte))) == NULL)
+		rel->lateral_relids != NULL || !IsA(call_of(rte), FuncExpr) || contain_subplans((Node *) call_of(rte)->args) ||
+		is_used(used_columns(rel), 0) || (function = find_scannable(call_of(rte))) == NULL)
 		return;
 
 	path = makeNode(CustomPath);
@@ -208,10 +218,14 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	for (int i = 1; i <= columns->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(columns, i - 1);
-		Var *var = makeVar(rel->relid, i, att->atttypid, att->atttypmod, att->attcollation, 0);
+		Expr *column;
 
+		if (att->attisdropped)
+			column = (Expr *) makeNullConst(INT4OID, -1, InvalidOid);
+		else
+			column = (Expr *) makeVar(rel->relid, i, att->atttypid, att->atttypmod, att->attcollation, 0);
 		scan->custom_scan_tlist =
-			lappend(scan->custom_scan_tlist, makeTargetEntry((Expr *) var, i, pstrdup(NameStr(att->attname)), false));
+			lappend(scan->custom_scan_tlist, makeTargetEntry(column, i, pstrdup(NameStr(att->attname)), false));
 		if (is_used(used, i))
 			numbers = lappend_int(numbers, i);
 	}

@@ -14,12 +14,14 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "access_check.h"
 #include "consumer_lookup.h"
 #include "error_report.h"
 #include "name_check.h"
@@ -82,7 +84,7 @@ read_consumer(int64 stream_id, const char *name, int64 seconds, int64 *id)
 }
 
 KinConsumer
-kin_consumer_open(const char *arn)
+kin_consumer_open(const char *arn, const char *operation)
 {
 	KinConsumer consumer;
 	char *copy = pstrdup(arn);
@@ -101,6 +103,7 @@ kin_consumer_open(const char *arn)
 	if (errno != 0 || end == colon + 1 || *end != '\0')
 		refuse_arn(arn);
 	consumer.stream = kin_stream_open(copy);
+	kin_require_right(consumer.stream, GetUserId(), KIN_RIGHT_CONSUMER, operation);
 	if (!read_consumer(consumer.stream->id, name, seconds, &consumer.id))
 		ereport(ERROR,
 				(kin_errcode(KIN_RESOURCE_NOT_FOUND), errmsg("Consumer %s under stream %s not found for account %s.",

@@ -12,7 +12,7 @@ typedef struct KinConsumer
 	KinStream *stream;
 } KinConsumer;
 
-/* The consumer with this ARN; raises ResourceNotFoundException when there is none. */
-extern KinConsumer kin_consumer_open(const char *arn);
+/* The consumer with this ARN, for who may read its stream; raises ResourceNotFoundException when there is none. */
+extern KinConsumer kin_consumer_open(const char *arn, const char *operation);
 
 #endif

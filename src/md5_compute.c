@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "port/pg_bswap.h"
 
 #include "md5_compute.h"
@@ -113,7 +114,10 @@ set_block(Block *block, int lane, const char *string, int len, int number)
 	for (int i = 0; i < BLOCK_WORDS; i++)
 		block->word[i][lane] = little_endian(bytes + i * sizeof(uint32));
 	if (number == blocks_of(len) - 1)
+	{
 		block->word[LENGTH_AT / sizeof(uint32)][lane] = (uint32) len << 3;
+		block->word[LENGTH_AT / sizeof(uint32) + 1][lane] = (uint32) len >> 29;
+	}
 }
 
 void
@@ -132,6 +136,7 @@ kin_md5(const char *const *strings, const int *lens, int n, uint32 (*digests)[KI
 		blocks = Max(blocks, blocks_of(lens[lane]));
 	for (int number = 0; number < blocks; number++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		mask = (Lanes){0};
 		for (int lane = 0; lane < n; lane++)
 		{

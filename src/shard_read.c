@@ -41,6 +41,7 @@ typedef struct ShardScan
 {
 	KinCallScan call;
 	KinShardWalk walk;
+	int64 wanted;
 	int64 left;      /* how many more records are wanted */
 	bool needs_key;  /* somebody looks at the partition key */
 	bool needs_data; /* somebody looks at the data */
@@ -122,7 +123,7 @@ begin_scan(KinCallScan *call)
 {
 	ShardScan *scan = (ShardScan *) call;
 
-	scan->left = begin_walk(&call->given, &scan->walk, call->css.ss.ps.state->es_snapshot);
+	scan->left = scan->wanted = begin_walk(&call->given, &scan->walk, call->css.ss.ps.state->es_snapshot);
 	scan->needs_key = list_member_int(call->used, RECORD_KEY + 1);
 	scan->needs_data = list_member_int(call->used, RECORD_DATA + 1);
 	scan->encryption_type = CStringGetTextDatum("NONE");
@@ -161,6 +162,15 @@ next_record(KinCallScan *call, Datum *values, bool *nulls)
 }
 
 static void
+rewind_scan(KinCallScan *call)
+{
+	ShardScan *scan = (ShardScan *) call;
+
+	kin_walk_restart(&scan->walk);
+	scan->left = scan->wanted;
+}
+
+static void
 end_scan(KinCallScan *call)
 {
 	kin_walk_end(&((ShardScan *) call)->walk);
@@ -176,6 +186,7 @@ kin_shard_read_init(void)
 		.state_size = sizeof(ShardScan),
 		.begin = begin_scan,
 		.next = next_record,
+		.rewind = rewind_scan,
 		.end = end_scan,
 	};
 

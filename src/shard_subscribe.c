@@ -15,10 +15,10 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "access_check.h"
 #include "call_scan.h"
 #include "compat.h"
 #include "consumer_lookup.h"
@@ -42,6 +42,7 @@ typedef struct Standing
 	const char *arn;
 	char *name; /* of the subscription, for errors */
 	KinSubscriptionKey key;
+	MemoryContext scratch; /* emptied after each look: there may be one for each commit, for minutes */
 } Standing;
 
 /* The consumer is still registered, and the subscription ours. */
@@ -49,9 +50,12 @@ static void
 check_standing(void *arg)
 {
 	Standing *standing = arg;
+	MemoryContext old = MemoryContextSwitchTo(standing->scratch);
 
-	(void) kin_consumer_open(standing->arn);
+	(void) kin_consumer_open(standing->arn, "SubscribeToShard");
 	kin_subscription_check(&standing->key, standing->name);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(standing->scratch);
 }
 
 /* Waits until the subscription may read again, until 'until' at most; false when it may not yet. */
@@ -115,8 +119,8 @@ subscribe_to_shard(const KinArguments *given, TupleDesc columns, Datum *values, 
 			kin_refuse_null(fields[i]);
 	start = start_argument(given);
 	standing.arn = TextDatumGetCString(given->values[0]);
-	consumer = kin_consumer_open(standing.arn);
-	kin_require_right(consumer.stream, GetUserId(), KIN_RIGHT_CONSUMER, "SubscribeToShard");
+	standing.scratch = AllocSetContextCreate(CurrentMemoryContext, "kinesis subscription", ALLOCSET_SMALL_SIZES);
+	consumer = kin_consumer_open(standing.arn, "SubscribeToShard");
 	shard = kin_shard_by_id(consumer.stream, TextDatumGetCString(given->values[1]));
 	rate = consumer.stream->read_bytes_rate;
 

@@ -91,6 +91,14 @@ kin_walk_next(KinShardWalk *walk, int64 *number)
 }
 
 void
+kin_walk_restart(KinShardWalk *walk)
+{
+	leave_slice(walk);
+	walk->current = -1;
+	walk->blocked = false;
+}
+
+void
 kin_walk_end(KinShardWalk *walk)
 {
 	leave_slice(walk);

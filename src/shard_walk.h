@@ -25,6 +25,9 @@ extern void kin_walk_begin(KinShardWalk *walk, KinStream *stream, KinShard *shar
 
 /* Next record or NULL; it lives until the next call. */
 extern HeapTupleHeader kin_walk_next(KinShardWalk *walk, int64 *number);
+
+/* Back to where the walk began: the same slices, the same horizon. */
+extern void kin_walk_restart(KinShardWalk *walk);
 extern void kin_walk_end(KinShardWalk *walk);
 
 #endif

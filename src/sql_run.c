@@ -54,6 +54,8 @@ kin_pin_settings(void)
 		{"search_path", "pg_catalog, pg_temp"}, /* nothing that a user has created is called */
 		{"standard_conforming_strings", "on"},  /* patterns in SQL code mean what they say */
 		{"datestyle", "ISO, YMD"},              /* times written into tokens are read back as the same */
+		{"default_tablespace", ""}, /* tables of streams are where the database is, not where a caller likes */
+		{"default_table_access_method", "heap"},
 	};
 	int nest = NewGUCNestLevel();
 

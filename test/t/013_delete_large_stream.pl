@@ -58,6 +58,9 @@ GRANT SELECT ON kinesis_stream.big TO colleague;
 RESET ROLE;
 DO $$ BEGIN EXECUTE format('GRANT SELECT ON kinesis_stream.%I TO clerk', (SELECT min(relname) FROM pg_class WHERE relname LIKE '1/%/%' AND relkind = 'r')); END $$;
 CREATE VIEW all_of_it AS SELECT * FROM kinesis_stream.big;
+CREATE TABLE bystander (a int);
+CREATE RULE looks AS ON INSERT TO bystander DO ALSO SELECT count(*) FROM kinesis_stream.big;
+CREATE FUNCTION leak() RETURNS bigint LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT count(*) FROM kinesis_stream.big; END;
 GRANT SELECT ON all_of_it TO clerk;
 SQL
 
@@ -92,6 +95,8 @@ $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity W
 
 ($status, $out, $err) = $node->psql('postgres', "SELECT kinesis.delete_stream('big')");
 is($err, '', 'the stream is deleted, though a producer is at work');
+is($node->safe_psql('postgres', "INSERT INTO bystander VALUES (1); SELECT to_regprocedure('leak()') IS NULL, to_regclass('all_of_it') IS NULL, (SELECT count(*) FROM bystander)"),
+	't|t|1', 'nothing is left through which others could read it, and their tables are');
 is($node->safe_psql('postgres', "SELECT string_agg(stream_name, ',') FROM kinesis.list_streams()"), 'small', 'it is not listed');
 is($node->safe_psql('postgres', "SELECT count(*) FROM kinesis.shards WHERE stream_name = 'big'"), '0', 'nor are its shards');
 foreach my $use ("SELECT kinesis.put_record('big', 'x', 'k')", "SELECT * FROM kinesis.read_shard('big', '$shard')",
