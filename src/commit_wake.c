@@ -19,6 +19,7 @@
 #include "utils/resowner.h"
 
 #include "commit_wake.h"
+#include "shard_watch.h"
 
 typedef struct Written
 {
@@ -62,7 +63,10 @@ static void
 wake_all(void)
 {
 	for (int i = 0; i < written_count; i++)
+	{
 		ConditionVariableBroadcast(&written[i].slot->readable);
+		kin_watch_wake(written[i].slot);
+	}
 }
 
 static void
@@ -149,7 +153,10 @@ wake_after_prepared(PlannedStmt *pstmt, const char *queryString, bool readOnlyTr
 	else
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	if (ends_prepared)
+	{
 		kin_slot_wake_database();
+		kin_watch_wake_database();
+	}
 }
 
 void

@@ -15,10 +15,12 @@
 #include "compat.h"
 #include "put_call.h"
 #include "record_get.h"
+#include "session_live.h"
 #include "settings_define.h"
 #include "shard_read.h"
 #include "shard_state.h"
 #include "shard_subscribe.h"
+#include "shard_watch.h"
 #include "subscription_state.h"
 
 PG_MODULE_MAGIC;
@@ -39,6 +41,8 @@ _PG_init(void)
 	kin_define_settings();
 	kin_shard_state_init();
 	kin_subscription_state_init();
+	kin_shard_watch_init();
+	kin_session_live_init();
 	kin_commit_wake_init();
 	kin_call_scan_init();
 	kin_put_call_init();

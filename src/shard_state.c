@@ -89,6 +89,7 @@ shard_state_startup(void)
 			pg_atomic_init_u32(&shard_slots[i].writers[0], 0);
 			pg_atomic_init_u32(&shard_slots[i].writers[1], 0);
 			pg_atomic_init_u32(&shard_slots[i].waiters, 0);
+			pg_atomic_init_u32(&shard_slots[i].watchers, 0);
 			ConditionVariableInit(&shard_slots[i].readable);
 		}
 	}
@@ -149,8 +150,8 @@ find_victim(void)
 		shard_table->next_victim = (i + 1) % kin_max_shards_setting;
 		if (!LWLockConditionalAcquire(&slot->lock, LW_EXCLUSIVE))
 			continue;
-		if (pg_atomic_read_u32(&slot->waiters) == 0 && pg_atomic_read_u32(&slot->writers[0]) == 0 &&
-			pg_atomic_read_u32(&slot->writers[1]) == 0)
+		if (pg_atomic_read_u32(&slot->waiters) == 0 && pg_atomic_read_u32(&slot->watchers) == 0 &&
+			pg_atomic_read_u32(&slot->writers[0]) == 0 && pg_atomic_read_u32(&slot->writers[1]) == 0)
 			return i;
 		LWLockRelease(&slot->lock);
 	}
@@ -301,8 +302,8 @@ kin_slot_next_waiting(int64 stream_id, int *position)
 		KinShardSlot *slot = &shard_slots[(*position)++];
 
 		/* Looked at without the lock: a slot with waiters keeps its key. */
-		if (pg_atomic_read_u32(&slot->waiters) > 0 && slot->key.stream_id == stream_id &&
-			slot->key.database == MyDatabaseId)
+		if (pg_atomic_read_u32(&slot->waiters) + pg_atomic_read_u32(&slot->watchers) > 0 &&
+			slot->key.stream_id == stream_id && slot->key.database == MyDatabaseId)
 			return slot;
 	}
 	return NULL;

@@ -68,6 +68,9 @@ typedef struct KinShardSlot
 	KinBucket read_bytes;
 	KinBucket read_calls;
 
+	pg_atomic_uint32 watchers; /* these two belong to shard_watch.c; watchers keep the slot, too */
+	int32 first_watch;
+
 	pg_atomic_uint32 waiters;   /* keeps the slot from being given to another shard */
 	ConditionVariable readable; /* broadcast when a transaction that wrote to the shard has ended */
 } KinShardSlot;

@@ -18,6 +18,7 @@ SELECT kinesis.create_stream('mixed', 3);
 SELECT kinesis.create_stream('$long', 1);
 SELECT kinesis.create_stream('empty', 2);
 SELECT kinesis.set_shard_limits('mixed', NULL, NULL, NULL, 17);
+SELECT kinesis.create_group('group', ARRAY['mixed', '$long']), kinesis.join_group('group', 'a member');
 SELECT kinesis.register_stream_consumer('mixed', 'app', '{"of": "the consumer"}');
 SELECT kinesis.add_tags_to_stream('mixed', '{"team": "clicks", "owner.e-mail": "a+b\@example.com"}');
 SELECT kinesis.increase_stream_retention_period('mixed', 48);
@@ -47,6 +48,7 @@ SELECT stream_name, stream_status, stream_mode, stream_creation_timestamp, reten
   FROM kinesis.stream ORDER BY stream_name;
 SELECT * FROM kinesis.tag ORDER BY 1, 2, 3, 4;
 SELECT * FROM kinesis.consumer ORDER BY 1;
+SELECT * FROM kinesis.consumer_group; SELECT * FROM kinesis.group_stream ORDER BY 1, 2; SELECT * FROM kinesis.lease ORDER BY 1, 2, 3;
 SELECT * FROM kinesis.shard ORDER BY 1, 2;
 SQL
 my %records = map { $_ => records_of($node, 'postgres', $_) } 'mixed', $long, 'empty';
@@ -73,6 +75,8 @@ sub same
 		ok(records_of($where, $db, $stream) eq $records{$stream}, "$what: records and their order are the same in " . substr($stream, 0, 10));
 		is(faults_of($where, $db, $stream), '', "$what: check_stream finds no fault in " . substr($stream, 0, 10));
 	}
+	is($where->safe_psql($db, "SELECT kinesis.join_group('group', 'new', 'deadline'); SELECT count(*) > 3 FROM kinesis.acquire_leases('group', 'new'); SELECT kinesis.leave_group('group', 'new')"),
+		"new\nt\n", "$what: the group has new members") unless $what =~ /later/;
 	is($where->safe_psql($db, "SET ROLE clerk; SELECT count(*) > 0 FROM kinesis.read_shard('mixed', 'shardId-000000000000')"),
 		't', "$what: a granted role may still read");
 	is( $where->safe_psql($db, <<SQL), 't', "$what: a position of before is found by its number");
@@ -121,7 +125,7 @@ foreach my $jobs ('-j1', '-j2')
 	my ($refused, $err);
 	IPC::Run::run([ 'pg_restore', '-e', '--data-only', $jobs, '-d', $node->connstr('later'), "$folder/custom.dump" ], '2>', \$err) and $refused = 'not refused';
 	is($refused // $err =~ /records are immutable/, 1, "records are refused ($jobs)");
-	$node->safe_psql('later', 'TRUNCATE kinesis.stream, kinesis.shard, kinesis.slice, kinesis.tag, kinesis.consumer');
+	$node->safe_psql('later', 'TRUNCATE kinesis.stream, kinesis.shard, kinesis.slice, kinesis.tag, kinesis.consumer, kinesis.consumer_group, kinesis.group_stream, kinesis.lease');
 	$node->command_ok([ 'pg_restore', '-e', '--data-only', '--disable-triggers', $jobs, '-d', $node->connstr('later'), "$folder/custom.dump" ],
 		"unless triggers are disabled ($jobs)");
 	same($node, 'later', "later, $jobs");
