@@ -40,11 +40,10 @@ BEGIN
 END $$;
 CREATE PROCEDURE put() LANGUAGE plpgsql AS $$
 BEGIN
-    FOR i IN 1..100000 LOOP
+    FOR i IN 1..1000000 LOOP
         EXIT WHEN EXISTS (SELECT FROM stop);
-        PERFORM kinesis.put_records('s', array_fill('x'::bytea, ARRAY[20]), ARRAY(SELECT 'key ' || i * 20 + j FROM generate_series(1, 20) AS j));
+        PERFORM kinesis.put_records('s', array_fill('x'::bytea, ARRAY[4]), ARRAY(SELECT 'key ' || i * 4 + j FROM generate_series(1, 4) AS j));
         COMMIT;
-        PERFORM pg_sleep(0.002);
     END LOOP;
 END $$;
 SQL
