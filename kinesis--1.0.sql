@@ -831,11 +831,16 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY h.shard_index
 $$;
 
+-- Index behind which a listing begins: null = from the first shard on.
+CREATE FUNCTION kinesis._after_shard(exclusive_start_shard_id text, stream_name text) RETURNS int
+LANGUAGE sql STABLE
+RETURN CASE WHEN exclusive_start_shard_id IS NULL THEN -1 ELSE kinesis._shard_index(exclusive_start_shard_id, 'exclusiveStartShardId', stream_name) END;
+
 CREATE FUNCTION kinesis._describe_stream(stream_name text, "limit" int, exclusive_start_shard_id text) RETURNS kinesis.stream_description
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     s kinesis.stream := kinesis._stream(stream_name, 'describe', 'DescribeStream');
-    after_index int := coalesce(CASE WHEN exclusive_start_shard_id IS NOT NULL THEN kinesis._shard_index(exclusive_start_shard_id, 'exclusiveStartShardId', s.stream_name) END, -1);
+    after_index int := kinesis._after_shard(exclusive_start_shard_id, s.stream_name);
     cap int;
     listed kinesis.shard_description[];
     has_more boolean;
@@ -994,7 +999,7 @@ BEGIN
         cap := coalesce(cap, 1000);
     ELSE
         s := kinesis._stream(stream_name, 'describe', 'ListShards');
-        after_index := coalesce(CASE WHEN exclusive_start_shard_id IS NOT NULL THEN kinesis._shard_index(exclusive_start_shard_id, 'exclusiveStartShardId', s.stream_name) END, -1);
+        after_index := kinesis._after_shard(exclusive_start_shard_id, s.stream_name);
         IF filter NOT IN ('AFTER_SHARD_ID', 'AT_TRIM_HORIZON', 'FROM_TRIM_HORIZON', 'AT_LATEST', 'AT_TIMESTAMP', 'FROM_TIMESTAMP') THEN
             PERFORM kinesis._validation('shardFilter.type', filter, 'Member must satisfy enum value set: [AFTER_SHARD_ID, AT_TRIM_HORIZON, FROM_TRIM_HORIZON, AT_LATEST, AT_TIMESTAMP, FROM_TIMESTAMP]');
         ELSIF (filter = 'AFTER_SHARD_ID') <> (shard_filter_shard_id IS NOT NULL) THEN
@@ -1511,16 +1516,16 @@ BEGIN
 END
 $$;
 
--- The same by ARN, with the stream's row locked, so that it is there until we are done.
-CREATE FUNCTION kinesis._lock_consumer(consumer_arn text, operation text) RETURNS kinesis.consumer
+-- The same, with the stream's row locked, so that it is there until we are done.
+CREATE FUNCTION kinesis._lock_consumer(stream_arn text, consumer_name text, consumer_arn text, operation text) RETURNS kinesis.consumer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    c kinesis.consumer := kinesis._consumer(NULL, NULL, consumer_arn, operation);
+    c kinesis.consumer := kinesis._consumer(stream_arn, consumer_name, consumer_arn, operation);
 BEGIN
     PERFORM FROM kinesis.stream s WHERE s.stream_id = c.stream_id FOR UPDATE;
     SELECT * INTO c FROM kinesis.consumer x WHERE x.consumer_id = c.consumer_id;
     IF NOT FOUND THEN
-        PERFORM kinesis._raise('ResourceNotFoundException', format('Consumer %s not found for account %s.', consumer_arn, kinesis._account_id()));
+        PERFORM kinesis._raise('ResourceNotFoundException', format('Consumer %s not found for account %s.', coalesce(consumer_arn, consumer_name), kinesis._account_id()));
     END IF;
     RETURN c;
 END
@@ -1566,9 +1571,8 @@ COMMENT ON FUNCTION kinesis.register_stream_consumer(text, text, jsonb) IS
 CREATE FUNCTION kinesis._deregister_stream_consumer(stream_arn text, consumer_name text, consumer_arn text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    c kinesis.consumer := kinesis._consumer(stream_arn, consumer_name, consumer_arn, 'DeregisterStreamConsumer');
+    c kinesis.consumer := kinesis._lock_consumer(stream_arn, consumer_name, consumer_arn, 'DeregisterStreamConsumer');
 BEGIN
-    PERFORM FROM kinesis.stream s WHERE s.stream_id = c.stream_id FOR UPDATE;     -- and so do those who set tags
     DELETE FROM kinesis.tag t WHERE t.stream_id = c.stream_id AND t.consumer_id = c.consumer_id;
     DELETE FROM kinesis.consumer x WHERE x.consumer_id = c.consumer_id;
     PERFORM kinesis._touch_stream(c.stream_id);     -- whoever waits in subscribe_to_shard looks up
@@ -2237,7 +2241,7 @@ BEGIN
         PERFORM kinesis._add_tags_to_stream(resource_arn, tags);
         RETURN;
     END IF;
-    c := kinesis._lock_consumer(resource_arn, 'TagResource');
+    c := kinesis._lock_consumer(NULL, NULL, resource_arn, 'TagResource');
     PERFORM kinesis._set_tags(s, tags, c.consumer_id) FROM kinesis.stream s WHERE s.stream_id = c.stream_id;
 END
 $$;
@@ -2267,7 +2271,7 @@ BEGIN
         PERFORM kinesis._remove_tags_from_stream(resource_arn, tag_keys);
         RETURN;
     END IF;
-    c := kinesis._lock_consumer(resource_arn, 'UntagResource');
+    c := kinesis._lock_consumer(NULL, NULL, resource_arn, 'UntagResource');
     PERFORM kinesis._remove_tags(s, tag_keys, c.consumer_id) FROM kinesis.stream s WHERE s.stream_id = c.stream_id;
 END
 $$;

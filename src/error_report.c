@@ -63,6 +63,7 @@ kin_hide_context(void)
 void
 kin_refuse_null(const char *field)
 {
+	kin_hide_context();
 	ereport(
 		ERROR,
 		(kin_errcode(KIN_VALIDATION),

@@ -9,6 +9,8 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
 
 #include "call_scan.h"
 #include "commit_wake.h"
@@ -29,6 +31,34 @@ PG_FUNCTION_INFO_V1(kin_check_preload);
 
 PGDLLEXPORT void _PG_init(void);
 
+static shmem_request_hook_type prev_shmem_request_hook;
+static shmem_startup_hook_type prev_shmem_startup_hook;
+
+static void
+request_shared_memory(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	kin_shard_state_request();
+	kin_subscription_state_request();
+	kin_shard_watch_request();
+	kin_session_live_request();
+}
+
+/* Runs again after a crash restart, so each part sets its static pointers anew each time. */
+static void
+start_shared_memory(void)
+{
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	kin_shard_state_startup();
+	kin_subscription_state_startup();
+	kin_shard_watch_startup();
+	kin_session_live_startup();
+	LWLockRelease(AddinShmemInitLock);
+}
+
 void
 _PG_init(void)
 {
@@ -39,10 +69,11 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	kin_define_settings();
-	kin_shard_state_init();
-	kin_subscription_state_init();
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shared_memory;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_shared_memory;
 	kin_shard_watch_init();
-	kin_session_live_init();
 	kin_commit_wake_init();
 	kin_call_scan_init();
 	kin_put_call_init();

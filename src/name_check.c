@@ -78,10 +78,7 @@ kin_stream_name(PG_FUNCTION_ARGS)
 	const char *name;
 
 	if (PG_ARGISNULL(0))
-	{
-		kin_hide_context();
 		kin_refuse_null("streamName");
-	}
 	name = kin_name_in_arn(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	kin_check_stream_name(name);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
@@ -124,10 +121,7 @@ kin_shard_index(PG_FUNCTION_ARGS)
 	char *field = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	if (PG_ARGISNULL(0))
-	{
-		kin_hide_context();
 		kin_refuse_null(field);
-	}
 	PG_RETURN_INT32(
 		kin_shard_index_in(text_to_cstring(PG_GETARG_TEXT_PP(0)), field, text_to_cstring(PG_GETARG_TEXT_PP(2))));
 }
@@ -139,10 +133,7 @@ kin_check_name(PG_FUNCTION_ARGS)
 	char *field = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	if (PG_ARGISNULL(0))
-	{
-		kin_hide_context();
 		kin_refuse_null(field);
-	}
 	check_name(text_to_cstring(PG_GETARG_TEXT_PP(0)), field);
 	PG_RETURN_VOID();
 }

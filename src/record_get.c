@@ -18,7 +18,6 @@
 #include "compat.h"
 #include "error_report.h"
 #include "iterator_seal.h"
-#include "memory_keep.h"
 #include "record_get.h"
 #include "sequence_number.h"
 #include "settings_define.h"
@@ -96,22 +95,11 @@ get_records(const KinArguments *given, TupleDesc columns, Datum *values, bool *n
 	if (reading.records.count > 0)
 		throttle_read(reading.stream, reading.shard, reading.records.bytes);
 
-	if (reading.records.used >= KIN_LARGE_CALL)
-		kin_keep_memory();
-	values[0] = kin_records_finish(&reading.records);
-	if (reading.at_end)
-	{
-		nulls[1] = true;
-		values[3] = kin_child_shards(reading.stream, reading.shard, TupleDescAttr(columns, 3)->atttypid);
-	}
-	else
-	{
-		iterator.after = reading.last;
-		iterator.made_at = kin_now_timestamp();
-		values[1] = PointerGetDatum(kin_iterator_seal(&iterator));
-		nulls[3] = true;
-	}
-	values[2] = Int64GetDatum(kin_reading_behind(&reading));
+	if (kin_reading_answer(&reading, columns, values, nulls))
+		return;
+	iterator.after = reading.last;
+	iterator.made_at = kin_now_timestamp();
+	values[1] = PointerGetDatum(kin_iterator_seal(&iterator));
 }
 
 /* kinesis.get_records(shard_iterator, max_records, wait) */

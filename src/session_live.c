@@ -33,8 +33,6 @@ PG_FUNCTION_INFO_V1(kin_session_is_alive);
 static SessionTable *table;
 static int64 our_number;
 
-static shmem_request_hook_type prev_shmem_request_hook;
-static shmem_startup_hook_type prev_shmem_startup_hook;
 
 static Size
 table_size(void)
@@ -42,22 +40,17 @@ table_size(void)
 	return offsetof(SessionTable, live) + MaxBackends * sizeof(pg_atomic_uint64);
 }
 
-static void
-session_live_request(void)
+void
+kin_session_live_request(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
 	RequestAddinShmemSpace(table_size());
 }
 
-static void
-session_live_startup(void)
+void
+kin_session_live_startup(void)
 {
 	bool found;
 
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	table = ShmemInitStruct("kinesis sessions", table_size(), &found);
 	if (!found)
 	{
@@ -65,7 +58,6 @@ session_live_startup(void)
 		for (int i = 0; i < MaxBackends; i++)
 			pg_atomic_init_u64(&table->live[i], 0);
 	}
-	LWLockRelease(AddinShmemInitLock);
 }
 
 void
@@ -117,13 +109,4 @@ Datum
 kin_session_is_alive(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(kin_session_lives(PG_GETARG_INT64(0)));
-}
-
-void
-kin_session_live_init(void)
-{
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = session_live_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = session_live_startup;
 }

@@ -11,6 +11,8 @@ extern bool kin_session_lives(int64 number);
 /* This session counts as ended from now on; for whoever tells others about it at exit. */
 extern void kin_session_end(void);
 
-extern void kin_session_live_init(void);
+/* In every process that makes or meets the shared memory; see kinesis.c. */
+extern void kin_session_live_request(void);
+extern void kin_session_live_startup(void);
 
 #endif

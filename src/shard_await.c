@@ -24,6 +24,7 @@
 
 #include "compat.h"
 #include "error_report.h"
+#include "memory_keep.h"
 #include "sequence_number.h"
 #include "shard_await.h"
 #include "shard_walk.h"
@@ -136,8 +137,9 @@ kin_reading_wait(KinReading *reading, int wait_ms, void (*check)(void *arg), voi
 	leave_waiters(0, PointerGetDatum(slot));
 }
 
-Datum
-kin_child_shards(KinStream *stream, KinShard *shard, Oid array_type)
+/* Shards made of this one, each with all its parents. */
+static Datum
+child_shards(KinStream *stream, KinShard *shard, Oid array_type)
 {
 	Oid type = get_element_type(array_type);
 	TupleDesc columns = lookup_rowtype_tupdesc(type, -1);
@@ -187,4 +189,18 @@ int64
 kin_reading_behind(const KinReading *reading)
 {
 	return reading->more ? Max(kin_now_ms() - kin_ms_of_number(reading->last), 1) : 0;
+}
+
+bool
+kin_reading_answer(KinReading *reading, TupleDesc columns, Datum *values, bool *nulls)
+{
+	if (reading->records.used >= KIN_LARGE_CALL)
+		kin_keep_memory();
+	values[0] = kin_records_finish(&reading->records);
+	values[2] = Int64GetDatum(kin_reading_behind(reading));
+	nulls[1] = reading->at_end;
+	nulls[3] = !reading->at_end;
+	if (reading->at_end)
+		values[3] = child_shards(reading->stream, reading->shard, TupleDescAttr(columns, 3)->atttypid);
+	return reading->at_end;
 }

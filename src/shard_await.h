@@ -44,10 +44,13 @@ extern void kin_reading_wait(KinReading *reading, int wait_ms, void (*check)(voi
 /* Milliseconds of an argument that says how long to wait. */
 extern int kin_wait_argument(const Interval *wait, const char *name, int max_ms);
 
+/*
+ * Fills in the columns that get_records and subscribe_to_shard have in common: records, millis_behind_latest, child_shards.
+ * True at the end of the shard, where the second column, the place to go on from, is null; else it is the caller's.
+ */
+extern bool kin_reading_answer(KinReading *reading, TupleDesc columns, Datum *values, bool *nulls);
+
 /* Milliseconds behind the end of what can be read; 0 = caught up. */
 extern int64 kin_reading_behind(const KinReading *reading);
-
-/* Shards made of this one, each with all its parents, as kinesis.child_shard[]. */
-extern Datum kin_child_shards(KinStream *stream, KinShard *shard, Oid array_type);
 
 #endif

@@ -38,8 +38,6 @@ static KinShardTable *shard_table;
 static KinShardSlot *shard_slots;
 static HTAB *shard_hash;
 
-static shmem_request_hook_type prev_shmem_request_hook;
-static shmem_startup_hook_type prev_shmem_startup_hook;
 
 static Size
 slots_size(void)
@@ -47,28 +45,21 @@ slots_size(void)
 	return mul_size(kin_max_shards_setting, sizeof(KinShardSlot));
 }
 
-static void
-shard_state_request(void)
+void
+kin_shard_state_request(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(KinShardTable)));
 	RequestAddinShmemSpace(slots_size());
 	RequestAddinShmemSpace(hash_estimate_size(kin_max_shards_setting, sizeof(KinShardEntry)));
 	RequestNamedLWLockTranche("KinesisShard", 1);
 }
 
-/* Runs again after a crash restart, so the static pointers are set anew each time. */
-static void
-shard_state_startup(void)
+void
+kin_shard_state_startup(void)
 {
 	bool found;
 	HASHCTL info = {0};
 
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shard_table = ShmemInitStruct("kinesis shard table", sizeof(KinShardTable), &found);
 	if (!found)
 	{
@@ -97,16 +88,6 @@ shard_state_startup(void)
 	info.entrysize = sizeof(KinShardEntry);
 	shard_hash = ShmemInitHash("kinesis shard hash", kin_max_shards_setting, kin_max_shards_setting, &info,
 							   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
-	LWLockRelease(AddinShmemInitLock);
-}
-
-void
-kin_shard_state_init(void)
-{
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shard_state_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shard_state_startup;
 }
 
 void

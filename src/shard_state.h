@@ -75,7 +75,9 @@ typedef struct KinShardSlot
 	ConditionVariable readable; /* broadcast when a transaction that wrote to the shard has ended */
 } KinShardSlot;
 
-extern void kin_shard_state_init(void);
+/* In every process that makes or meets the shared memory; see kinesis.c. */
+extern void kin_shard_state_request(void);
+extern void kin_shard_state_startup(void);
 
 /* Raises an error when the library was not preloaded, so that there is no shared memory. */
 extern void kin_check_loaded(void);

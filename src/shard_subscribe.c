@@ -23,7 +23,6 @@
 #include "compat.h"
 #include "consumer_lookup.h"
 #include "error_report.h"
-#include "memory_keep.h"
 #include "position_find.h"
 #include "shard_await.h"
 #include "shard_subscribe.h"
@@ -143,21 +142,9 @@ subscribe_to_shard(const KinArguments *given, TupleDesc columns, Datum *values, 
 						 check_standing, &standing);
 	kin_subscription_take(&standing.key, standing.name, rate, reading.records.bytes);
 
-	if (reading.records.used >= KIN_LARGE_CALL)
-		kin_keep_memory();
-	values[0] = kin_records_finish(&reading.records);
-	values[2] = Int64GetDatum(kin_reading_behind(&reading));
-	if (reading.at_end)
-	{
-		nulls[1] = true;
-		values[3] = kin_child_shards(reading.stream, reading.shard, TupleDescAttr(columns, 3)->atttypid);
-	}
-	else
-	{
-		/* It goes on by itself as records expire, so that a subscription to a quiet shard never falls behind the horizon. */
+	/* The place goes on by itself as records expire, so that a subscription to a quiet shard never falls behind the horizon. */
+	if (!kin_reading_answer(&reading, columns, values, nulls))
 		values[1] = Int64GetDatum(Max(reading.last, kin_stream_horizon(reading.stream) - 1));
-		nulls[3] = true;
-	}
 }
 
 /* kinesis.subscribe_to_shard(consumer_arn, shard_id, starting_position, sequence_number, "timestamp", max_wait) */

@@ -46,8 +46,6 @@ static int32 *ours; /* places of this process */
 static int our_count;
 static int our_size;
 
-static shmem_request_hook_type prev_shmem_request_hook;
-static shmem_startup_hook_type prev_shmem_startup_hook;
 
 static Size
 table_size(void)
@@ -55,28 +53,22 @@ table_size(void)
 	return add_size(offsetof(WatchTable, watches), mul_size(kin_max_shards_setting, sizeof(Watch)));
 }
 
-static void
-shard_watch_request(void)
+void
+kin_shard_watch_request(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
 	RequestAddinShmemSpace(table_size());
 	RequestNamedLWLockTranche("KinesisWatches", 1);
 }
 
-static void
-shard_watch_startup(void)
+void
+kin_shard_watch_startup(void)
 {
 	bool found;
 
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	table_lock = &GetNamedLWLockTranche("KinesisWatches")->lock;
 	table = ShmemInitStruct("kinesis watches", table_size(), &found);
 	if (!found)
 		memset(table, 0, table_size());
-	LWLockRelease(AddinShmemInitLock);
 }
 
 static Watch *
@@ -229,9 +221,5 @@ transaction_ended(XactEvent event, void *arg)
 void
 kin_shard_watch_init(void)
 {
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shard_watch_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shard_watch_startup;
 	RegisterXactCallback(transaction_ended, NULL);
 }

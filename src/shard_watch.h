@@ -21,6 +21,10 @@ extern void kin_watch_wake(KinShardSlot *slot);
 /* Wakes all who watch anything in this database. */
 extern void kin_watch_wake_database(void);
 
+/* In every process that makes or meets the shared memory; see kinesis.c. */
+extern void kin_shard_watch_request(void);
+extern void kin_shard_watch_startup(void);
+
 extern void kin_shard_watch_init(void);
 
 #endif

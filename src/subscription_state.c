@@ -43,39 +43,22 @@ typedef struct Subscription
 static HTAB *subscriptions;
 static LWLock *table_lock;
 
-static shmem_request_hook_type prev_shmem_request_hook;
-static shmem_startup_hook_type prev_shmem_startup_hook;
 
-static void
-subscription_state_request(void)
+void
+kin_subscription_state_request(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
 	RequestAddinShmemSpace(hash_estimate_size(kin_max_subscriptions_setting, sizeof(Subscription)));
 	RequestNamedLWLockTranche("KinesisSubscriptions", 1);
 }
 
-static void
-subscription_state_startup(void)
+void
+kin_subscription_state_startup(void)
 {
 	HASHCTL info = {.keysize = sizeof(KinSubscriptionKey), .entrysize = sizeof(Subscription)};
 
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	table_lock = &GetNamedLWLockTranche("KinesisSubscriptions")->lock;
 	subscriptions = ShmemInitHash("kinesis subscriptions", kin_max_subscriptions_setting, kin_max_subscriptions_setting,
 								  &info, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
-	LWLockRelease(AddinShmemInitLock);
-}
-
-void
-kin_subscription_state_init(void)
-{
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = subscription_state_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = subscription_state_startup;
 }
 
 static bool

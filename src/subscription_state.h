@@ -29,6 +29,8 @@ extern int64 kin_subscription_pause(const KinSubscriptionKey *key, const char *n
 /* Takes what was read. */
 extern void kin_subscription_take(const KinSubscriptionKey *key, const char *name, double rate, int64 bytes);
 
-extern void kin_subscription_state_init(void);
+/* In every process that makes or meets the shared memory; see kinesis.c. */
+extern void kin_subscription_state_request(void);
+extern void kin_subscription_state_startup(void);
 
 #endif
