@@ -14,13 +14,13 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
-#include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 #include "error_report.h"
 #include "sequence_number.h"
+#include "session_live.h"
 #include "settings_define.h"
 #include "shard_state.h"
 #include "subscription_state.h"
@@ -33,8 +33,7 @@
 typedef struct Subscription
 {
 	KinSubscriptionKey key;
-	int owner;              /* process id of the session */
-	TimestampTz owner_from; /* when that session began: process ids come again */
+	int64 owner; /* number of the session; 0 = nobody yet */
 	TimestampTz since;
 	TimestampTz used;
 	KinBucket bytes;
@@ -64,15 +63,14 @@ kin_subscription_state_startup(void)
 static bool
 is_ours(const Subscription *subscription)
 {
-	return subscription->owner == MyProcPid && subscription->owner_from == MyStartTimestamp;
+	return subscription->owner == kin_session_number();
 }
 
 /* Does nobody hold it any more? */
 static bool
 is_over(const Subscription *subscription, TimestampTz now)
 {
-	return TimestampDifferenceExceeds(subscription->used, now, LIFETIME_MS) ||
-		   BackendPidGetProc(subscription->owner) == NULL;
+	return TimestampDifferenceExceeds(subscription->used, now, LIFETIME_MS) || !kin_session_lives(subscription->owner);
 }
 
 /* Makes room by removing subscriptions that are over; false when there is none. */
@@ -135,8 +133,7 @@ kin_subscribe(const KinSubscriptionKey *key, const char *name)
 				refuse(name, "It began less than five seconds ago; after that a new one takes over.");
 			taken_over = true;
 		}
-		subscription->owner = MyProcPid;
-		subscription->owner_from = MyStartTimestamp;
+		subscription->owner = kin_session_number();
 		subscription->since = now;
 	}
 	subscription->used = now;
