@@ -1,5 +1,5 @@
 /*
- * goals.h - the six goals, and what a run is told from outside.
+ * goals.h - the goals, and what a run is told from outside.
  *
  * Owns:    the run's settings, set once by main.
  * Locking: none; read-only afterwards.
@@ -29,6 +29,11 @@ extern void goal_positions(void);
 extern void goal_large(void);
 extern void goal_latency(void);
 extern void goal_many_shards(void);
+extern void goal_groups(void);
+extern void goal_callback_latency(void);
+extern void goal_callback_drain(void);
+extern void goal_callback_producers(void);
+extern void goal_callback_idle(void);
 
 extern void machine_print(FILE *to);
 

@@ -18,7 +18,7 @@
 #include "results.h"
 #include "session.h"
 
-#define GOAL_COUNT 6
+#define GOAL_COUNT 11
 
 Settings settings = {.rounds = 5, .scale = 1.0, .data_directory = "/"};
 
@@ -38,8 +38,12 @@ goal_finding_and_large(void)
 	goal_large();
 }
 
-static void (*const goals[GOAL_COUNT])(void) = {goal_batches,           goal_singles, goal_drain,
-												goal_finding_and_large, goal_latency, goal_many_shards};
+static void (*const goals[GOAL_COUNT])(void) = {goal_batches,        goal_singles,
+												goal_drain,          goal_finding_and_large,
+												goal_latency,        goal_many_shards,
+												goal_groups,         goal_callback_latency,
+												goal_callback_drain, goal_callback_producers,
+												goal_callback_idle};
 
 static void
 usage(void)

@@ -130,6 +130,12 @@ print_figure(FILE *to, double value, Unit unit)
 		case SECONDS:
 			fprintf(to, "%.2f s", value);
 			break;
+		case RECORDS:
+		case TRANSACTIONS:
+			fprintf(to, "%.0f", value);
+		case COUNT:
+			fprintf(to, "%.2f", value);
+			break;
 	}
 }
 

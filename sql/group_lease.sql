@@ -134,3 +134,61 @@ SELECT kinesis.delete_stream('more');
 SELECT DISTINCT stream_name FROM kinesis.acquire_leases('two', 'm');
 SELECT kinesis.delete_group('two'), kinesis.delete_group('app'), kinesis.delete_group('since');
 SELECT (SELECT count(*) FROM kinesis.lease) + (SELECT count(*) FROM kinesis.group_member) + (SELECT count(*) FROM kinesis.group_stream) AS left;
+
+-- Many changes: shares stay even, all is held that can be, and only what the one who comes gets, or the one who goes had, changes hands.
+SELECT kinesis.create_stream('wide', 23), kinesis.create_group('wide', '{wide}');
+CREATE TABLE wide_before (shard_index int, owner text);
+CREATE FUNCTION wide_fault(what text, who text) RETURNS SETOF text LANGUAGE sql AS $$
+    WITH member AS (SELECT m.member_name, coalesce(m.max_leases, 1000) AS cap, m.leases AS n FROM kinesis.group_members m WHERE group_name = 'wide'),
+    lease AS (SELECT l.shard_index, l.owner FROM kinesis.lease l JOIN kinesis.consumer_group g USING (group_id) WHERE g.group_name = 'wide' AND l.owner IS NOT NULL)
+    SELECT what || ': uneven' FROM member HAVING max(n) - min(n) FILTER (WHERE n < cap) > 1
+    UNION ALL SELECT what || ': too many for ' || member_name FROM member WHERE n > cap
+    UNION ALL SELECT what || ': ' || sum(n) || ' are held' FROM member HAVING sum(n) <> least(23, sum(cap))
+    UNION ALL SELECT what || ': from ' || o.owner || ' to ' || n.owner FROM lease n JOIN wide_before o USING (shard_index) WHERE n.owner <> o.owner AND who NOT IN (n.owner, o.owner) $$;
+CREATE PROCEDURE many_changes(changes int) LANGUAGE plpgsql AS $$
+DECLARE
+    dice int := 1;
+    who text;
+    fault text;
+BEGIN
+    FOR i IN 1..changes LOOP
+        dice := dice * 1103 % 99991;
+        who := 'm' || dice % 15;
+        DELETE FROM wide_before;
+        INSERT INTO wide_before SELECT l.shard_index, l.owner FROM kinesis.lease l JOIN kinesis.consumer_group g USING (group_id) WHERE g.group_name = 'wide' AND l.owner IS NOT NULL;
+        IF EXISTS (SELECT FROM kinesis.group_members WHERE group_name = 'wide' AND member_name = who) THEN
+            PERFORM kinesis.leave_group('wide', who);
+        ELSE
+            PERFORM kinesis.join_group('wide', who, CASE WHEN dice % 2 = 0 THEN 'session' ELSE 'deadline' END, CASE WHEN dice % 5 < 2 THEN 1 + dice % 4 END);
+        END IF;
+        FOR fault IN SELECT wide_fault(format('change %s, %s', i, who), who) LOOP
+            RAISE NOTICE '%', fault;
+        END LOOP;
+    END LOOP;
+END $$;
+CALL many_changes(200);
+SELECT kinesis.delete_group('wide'), kinesis.delete_stream('wide');
+
+-- A shard that expires before it was read to its end: its children are read, and whoever held it is not stopped by that.
+SELECT kinesis.create_stream('old', 1), kinesis.create_group('old', '{old}');
+SELECT kinesis.join_group('old', 'm');
+SELECT count(*) FROM kinesis.put_record('old', 'lost', 'k'), kinesis.split_shard('old', '0', 1000);
+SELECT shard_id, waits_for FROM kinesis.acquire_leases('old', 'm');
+SET kinesis.clock_offset = '25 h';
+SELECT count(*) FROM kinesis.poll_group('old', 'm');
+SELECT count(*) FROM kinesis.put_record('old', 'kept', 'k'), kinesis.purge();
+SELECT shard_id, cardinality(records) FROM kinesis.poll_group('old', 'm');
+RESET kinesis.clock_offset;
+SELECT kinesis.delete_group('old'), kinesis.delete_stream('old');
+
+-- The same where two generations expire while nobody reads, and another lease keeps the stream known to the group.
+SELECT kinesis.create_stream('idle', 2), kinesis.create_group('idle', '{idle}');
+SELECT kinesis.split_shard('idle', '0', 1000);
+SET kinesis.clock_offset = '25 h';
+SELECT kinesis.split_shard('idle', '3', 2::numeric ^ 126), kinesis.purge();
+SET kinesis.clock_offset = '50 h';
+SELECT kinesis.purge();
+SELECT kinesis.join_group('idle', 'm');
+SELECT shard_id FROM kinesis.acquire_leases('idle', 'm');
+RESET kinesis.clock_offset;
+SELECT kinesis.delete_group('idle'), kinesis.delete_stream('idle');

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/memutils.h"
@@ -20,6 +21,7 @@
 
 #include "commit_wake.h"
 #include "shard_watch.h"
+#include "worker_pool.h"
 
 typedef struct Written
 {
@@ -156,6 +158,7 @@ wake_after_prepared(PlannedStmt *pstmt, const char *queryString, bool readOnlyTr
 	{
 		kin_slot_wake_database();
 		kin_watch_wake_database();
+		kin_pool_ring(MyDatabaseId);
 	}
 }
 

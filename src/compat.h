@@ -37,8 +37,26 @@
 #if PG_VERSION_NUM >= 160000
 #define kin_may_execute(function, role)                                                                                \
 	(object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK)
+#define kin_owns_database(database, role)   object_ownercheck(DatabaseRelationId, database, role)
+#define kin_owns_extension(extension, role) object_ownercheck(ExtensionRelationId, extension, role)
 #else
-#define kin_may_execute(function, role) (pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK)
+#define kin_may_execute(function, role)     (pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK)
+#define kin_owns_database(database, role)   pg_database_ownercheck(database, role)
+#define kin_owns_extension(extension, role) pg_extension_ownercheck(extension, role)
+#endif
+
+/* A lexer of JSON in UTF-8 that leaves escapes alone; 17 may be given the room for it. */
+#if PG_VERSION_NUM >= 170000
+#define kin_json_lexer(text, len) makeJsonLexContextCstringLen(NULL, text, len, PG_UTF8, false)
+#else
+#define kin_json_lexer(text, len) makeJsonLexContextCstringLen(unconstify(char *, text), len, PG_UTF8, false)
+#endif
+
+/* A lexer of JSON in UTF-8 that leaves escapes alone; 17 may be given the room for it. */
+#if PG_VERSION_NUM >= 170000
+#define kin_json_lexer(text, len) makeJsonLexContextCstringLen(NULL, text, len, PG_UTF8, false)
+#else
+#define kin_json_lexer(text, len) makeJsonLexContextCstringLen(unconstify(char *, text), len, PG_UTF8, false)
 #endif
 
 /* 16 extends heaps by many pages itself and writes no zeros where the file system spares it; before that it is up to us. */

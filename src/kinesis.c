@@ -12,9 +12,12 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 
+#include "call_mark.h"
 #include "call_scan.h"
 #include "commit_wake.h"
 #include "compat.h"
+#include "database_hold.h"
+#include "database_launch.h"
 #include "put_call.h"
 #include "record_get.h"
 #include "session_live.h"
@@ -24,6 +27,7 @@
 #include "shard_subscribe.h"
 #include "shard_watch.h"
 #include "subscription_state.h"
+#include "worker_pool.h"
 
 PG_MODULE_MAGIC;
 
@@ -43,6 +47,8 @@ request_shared_memory(void)
 	kin_subscription_state_request();
 	kin_shard_watch_request();
 	kin_session_live_request();
+	kin_worker_pool_request();
+	kin_call_mark_request();
 }
 
 /* Runs again after a crash restart, so each part sets its static pointers anew each time. */
@@ -56,6 +62,8 @@ start_shared_memory(void)
 	kin_subscription_state_startup();
 	kin_shard_watch_startup();
 	kin_session_live_startup();
+	kin_worker_pool_startup();
+	kin_call_mark_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -75,6 +83,9 @@ _PG_init(void)
 	shmem_startup_hook = start_shared_memory;
 	kin_shard_watch_init();
 	kin_commit_wake_init();
+	kin_worker_pool_init();
+	kin_database_hold_init();
+	kin_database_launch_init();
 	kin_call_scan_init();
 	kin_put_call_init();
 	kin_record_get_init();

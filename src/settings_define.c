@@ -17,9 +17,13 @@
 char *kin_account_id_setting;
 bool kin_aws_limits_setting;
 double kin_clock_offset_setting;
+int kin_function_memory_setting;
+int kin_function_timeout_setting;
+int kin_max_retry_backoff_setting;
 int kin_max_shards_setting;
 static int kin_max_consumers_setting; /* read by SQL */
 int kin_max_subscriptions_setting;
+int kin_max_workers_setting;
 char *kin_region_setting;
 int kin_retained_memory_setting;
 int kin_iterator_lifetime_setting;
@@ -57,6 +61,19 @@ kin_define_settings(void)
 	DefineCustomRealVariable("kinesis.clock_offset", "Moves the clock of streams. For tests only.",
 							 "Records that were put with a moved clock keep their sequence numbers.",
 							 &kin_clock_offset_setting, 0, -1e12, 1e12, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("kinesis.function_memory",
+							"Memory that the function of an event source mapping may use; 0 means no limit.",
+							"A function that wants more gets an error, and its worker lives on.",
+							&kin_function_memory_setting, 1024 * 1024, 0, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL,
+							NULL, NULL);
+	DefineCustomIntVariable("kinesis.function_timeout",
+							"Time after which the function of an event source mapping is cancelled; 0 means never.",
+							NULL, &kin_function_timeout_setting, 60000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL,
+							NULL);
+	DefineCustomIntVariable("kinesis.max_retry_backoff",
+							"Longest time between two attempts of an event source mapping that fails.", NULL,
+							&kin_max_retry_backoff_setting, 60000, 100, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL,
+							NULL);
 	DefineCustomIntVariable("kinesis.max_shards", "Shards, over all databases, that can be in use at the same time.",
 							"Each takes about 300 bytes of shared memory. Shards that rest give their place to others.",
 							&kin_max_shards_setting, 10000, 16, 1000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
@@ -66,6 +83,12 @@ kin_define_settings(void)
 							"Subscriptions of consumers to shards, over all databases, at the same time.",
 							"Each takes about 150 bytes of shared memory.", &kin_max_subscriptions_setting, 2000, 16,
 							1000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"kinesis.max_workers",
+		"Background processes, over all databases, that run the functions of event source mappings.",
+		"0 switches event source mappings and notifications off. A launcher and a process for each "
+		"database come on top; all count as max_worker_processes.",
+		&kin_max_workers_setting, 4, 0, 256, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("kinesis.region", "Region that appears in the ARNs of streams.", NULL,
 							   &kin_region_setting, "us-east-1", PGC_SUSET, 0, check_region, NULL, NULL);
 	DefineCustomIntVariable("kinesis.retained_memory",

@@ -61,7 +61,14 @@ kin_reading_look(KinReading *reading, Snapshot snapshot)
 	kin_walk_begin(&walk, reading->stream, reading->shard, snapshot, reading->after);
 	while ((tuple = kin_walk_next(&walk, &number)) != NULL)
 	{
-		if (reading->records.count == reading->max_records ||
+		KinWanted wanted = reading->wanted ? reading->wanted(reading->wanted_arg, tuple, number) : KIN_TAKE;
+
+		if (wanted == KIN_SKIP)
+		{
+			reading->last = number;
+			continue;
+		}
+		if (wanted == KIN_STOP || reading->records.count == reading->max_records ||
 			!kin_records_add(&reading->records, tuple, number, reading->max_bytes))
 		{
 			reading->more = true;
@@ -69,6 +76,7 @@ kin_reading_look(KinReading *reading, Snapshot snapshot)
 		}
 		reading->last = number;
 	}
+	reading->blocked = walk.blocked;
 	reading->at_end = closed && tuple == NULL && !walk.blocked;
 	kin_walk_end(&walk);
 }

@@ -10,6 +10,14 @@
 #include "record_form.h"
 #include "stream_lookup.h"
 
+/* What is to become of a record that a reading has come to. */
+typedef enum KinWanted
+{
+	KIN_TAKE,
+	KIN_SKIP,
+	KIN_STOP /* it and all behind it are left */
+} KinWanted;
+
 typedef struct KinReading
 {
 	/* What is wanted. */
@@ -18,15 +26,18 @@ typedef struct KinReading
 	int64 after; /* records with greater numbers */
 	int max_records;
 	int64 max_bytes;
-	Oid type; /* of kinesis.record */
+	Oid type;                                                            /* of kinesis.record */
+	KinWanted (*wanted)(void *arg, HeapTupleHeader tuple, int64 number); /* NULL: all are */
+	void *wanted_arg;
 
 	/* What there is. */
 	KinStream *stream;
 	KinShard *shard;
 	KinRecordArray records;
-	int64 last;  /* number of the last record, or where reading began */
-	bool more;   /* a readable record lies behind */
-	bool at_end; /* the shard is closed and read to its end */
+	int64 last;   /* number of the last record that was taken or skipped, or where reading began */
+	bool more;    /* a readable record lies behind */
+	bool blocked; /* what lies behind is a record whose transaction is open */
+	bool at_end;  /* the shard is closed and read to its end */
 } KinReading;
 
 /* Finds the stream and the shard; raises ResourceNotFoundException. */

@@ -42,9 +42,16 @@ typedef struct WatchTable
 static WatchTable *table;
 static LWLock *table_lock;
 
-static int32 *ours; /* places of this process */
-static int our_count;
-static int our_size;
+/* Places of this process: those that end with the transaction, and those that do not. */
+typedef struct Places
+{
+	int32 *place;
+	int count;
+	int size;
+} Places;
+
+static Places ours;
+static Places kept;
 
 
 static Size
@@ -77,18 +84,19 @@ watch_at(int32 place)
 	return &table->watches[place - 1];
 }
 
-void
-kin_watch_add(KinShardSlot *slot)
+static int32
+add_watch(Places *places, KinShardSlot *slot)
 {
 	int32 place;
 	Watch *watch;
 
-	if (our_count == our_size)
+	if (places->count == places->size)
 	{
-		int size = Max(16, our_size * 2);
+		Size size = Max(16, places->size * 2);
 
-		ours = ours ? repalloc(ours, size * sizeof(int32)) : MemoryContextAlloc(TopMemoryContext, size * sizeof(int32));
-		our_size = size;
+		places->place = places->place ? repalloc_huge(places->place, size * sizeof(int32))
+									  : MemoryContextAlloc(TopMemoryContext, size * sizeof(int32));
+		places->size = size;
 	}
 	LWLockAcquire(table_lock, LW_EXCLUSIVE);
 	if (table->free != 0)
@@ -103,7 +111,7 @@ kin_watch_add(KinShardSlot *slot)
 		LWLockRelease(table_lock);
 		kin_slot_unlock(slot);
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						errmsg("all %d places for waiting members in shared memory are in use", kin_max_shards_setting),
+						errmsg("all %d places for watching shards in shared memory are in use", kin_max_shards_setting),
 						errhint("Raise kinesis.max_shards and restart the server.")));
 	}
 	watch = watch_at(place);
@@ -113,8 +121,15 @@ kin_watch_add(KinShardSlot *slot)
 	watch->rung = false;
 	slot->first_watch = place;
 	pg_atomic_fetch_add_u32(&slot->watchers, 1);
-	ours[our_count++] = place;
+	places->place[places->count++] = place;
 	LWLockRelease(table_lock);
+	return place;
+}
+
+void
+kin_watch_add(KinShardSlot *slot)
+{
+	(void) add_watch(&ours, slot);
 }
 
 static void
@@ -132,31 +147,85 @@ remove_watch(int32 place)
 	table->free = place;
 }
 
-void
-kin_watch_end(void)
+static void
+remove_all(Places *places)
 {
-	if (our_count == 0)
+	if (places->count == 0)
 		return;
 	LWLockAcquire(table_lock, LW_EXCLUSIVE);
-	while (our_count > 0)
-		remove_watch(ours[--our_count]);
+	while (places->count > 0)
+		remove_watch(places->place[--places->count]);
 	LWLockRelease(table_lock);
 }
 
-/* Was there news?  Whoever rings sets the flag before the latch, so it is looked at after the latch is reset. */
+void
+kin_watch_end(void)
+{
+	remove_all(&ours);
+}
+
+void
+kin_watch_keep_none(void)
+{
+	remove_all(&kept);
+}
+
+static void
+process_exits(int code, Datum arg)
+{
+	remove_all(&kept);
+}
+
+int32
+kin_watch_keep(const KinShardKey *key)
+{
+	static bool registered;
+	KinShardSlot *slot;
+	int32 place;
+
+	if (!registered)
+		on_shmem_exit(process_exits, (Datum) 0);
+	registered = true;
+	slot = kin_slot_acquire(key);
+	place = add_watch(&kept, slot);
+	kin_slot_unlock(slot);
+	return place;
+}
+
+/* Which of these watches were rung since they were asked last.  Whoever rings sets the flag before the latch, so they are asked after the latch is reset. */
+static int
+take_rung(const int32 *places, int n, int *rung)
+{
+	int count = 0;
+
+	LWLockAcquire(table_lock, LW_SHARED);
+	for (int i = 0; i < n; i++)
+	{
+		Watch *watch = places[i] != 0 ? watch_at(places[i]) : NULL;
+
+		if (watch == NULL || !watch->rung)
+			continue;
+		watch->rung = false;
+		if (rung)
+			rung[count] = i;
+		count++;
+	}
+	LWLockRelease(table_lock);
+	/* What was rung for was visible before: see it. */
+	pg_memory_barrier();
+	return count;
+}
+
+int
+kin_watch_rung(const int32 *watches, int n, int *rung)
+{
+	return take_rung(watches, n, rung);
+}
+
 static bool
 was_rung(void)
 {
-	bool rung = false;
-
-	LWLockAcquire(table_lock, LW_SHARED);
-	for (int i = 0; i < our_count; i++)
-	{
-		rung |= watch_at(ours[i])->rung;
-		watch_at(ours[i])->rung = false;
-	}
-	LWLockRelease(table_lock);
-	return rung;
+	return take_rung(ours.place, ours.count, NULL) > 0;
 }
 
 bool

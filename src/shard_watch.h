@@ -15,6 +15,14 @@ extern void kin_watch_end(void);
 /* Sleeps until there was news since the slots were added, or since the last call, or the time is over; true for news. */
 extern bool kin_watch_sleep(long timeout_ms);
 
+/*
+ * For processes that watch beyond the end of a transaction: begins to watch a shard until kin_watch_keep_none(), and returns the
+ * watch.  kin_watch_rung() tells which of n watches (0 is none) had news since it was asked last, by their places in the array.
+ */
+extern int32 kin_watch_keep(const KinShardKey *key);
+extern void kin_watch_keep_none(void);
+extern int kin_watch_rung(const int32 *watches, int n, int *rung);
+
 /* Wakes whoever watches the slot. */
 extern void kin_watch_wake(KinShardSlot *slot);
 

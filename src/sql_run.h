@@ -6,6 +6,9 @@
 
 extern Oid kin_extension_owner(void);
 
+/* A type of the extension. */
+extern Oid kin_type(const char *name);
+
 /* Sets what SQL code of the extension relies on; to be undone by AtEOXact_GUC() with the level returned. */
 extern int kin_pin_settings(void);
 

@@ -11,7 +11,7 @@ use Test::More;
 
 our @EXPORT = qw(
   kinesis_node kinesis_conf records_of numbers_of greatest_number faults_of disorder_of
-  start_writers wait_for_acknowledged stop_writers acknowledged_of is_each_read_once kill_all_with_9
+  becomes_in start_writers wait_for_acknowledged stop_writers acknowledged_of is_each_read_once kill_all_with_9
 );
 
 # What postgresql.conf needs; beside what Test::Cluster writes, which is too small for streams.
@@ -88,6 +88,18 @@ SELECT count(*)
           FROM kinesis_stream."$table") AS r
  WHERE sequence_number < previous
 SQL
+}
+
+# Waits until a query has the expected answer; says what event source mappings are at when it never has.
+sub becomes_in
+{
+	my ($node, $db, $query, $expected, $what) = @_;
+	my $good = $node->poll_query_until($db, $query, $expected);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 2;
+	ok($good, $what);
+	diag $node->safe_psql($db, 'SELECT * FROM kinesis.event_source_mapping_lanes') if !$good;
+	return $good;
 }
 
 # Sessions that put without pause, one record a statement or twenty, and write what was acknowledged to a file:

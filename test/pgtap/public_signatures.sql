@@ -25,6 +25,17 @@ SELECT signature_is('kinesis.read_shard(text, text, bigint, bigint)',
     'stream_name text, shard_id text, after_sequence_number bigint DEFAULT NULL::bigint, max_records bigint DEFAULT NULL::bigint', 'SETOF kinesis.record');
 SELECT signature_is('kinesis.set_shard_limits(text, bigint, bigint, bigint, bigint)',
     'stream_name text, write_bytes_per_second bigint, write_records_per_second bigint, read_bytes_per_second bigint, read_calls_per_second bigint', 'void');
+SELECT signature_is('kinesis.create_event_source_mapping(text, text, text, timestamptz, int, interval, int, interval, int, boolean, text, boolean, interval, jsonb, boolean)',
+    'event_source text, function_name text, starting_position text DEFAULT ''TRIM_HORIZON''::text, starting_position_timestamp timestamp with time zone DEFAULT NULL::timestamp with time zone, batch_size integer DEFAULT 100, maximum_batching_window interval DEFAULT ''00:00:00''::interval, parallelization_factor integer DEFAULT 1, maximum_record_age interval DEFAULT NULL::interval, maximum_retry_attempts integer DEFAULT ''-1''::integer, bisect_batch_on_function_error boolean DEFAULT false, on_failure text DEFAULT NULL::text, report_batch_item_failures boolean DEFAULT false, tumbling_window interval DEFAULT ''00:00:00''::interval, filter_criteria jsonb DEFAULT NULL::jsonb, enabled boolean DEFAULT true', 'uuid');
+SELECT signature_is('kinesis.update_event_source_mapping(uuid, text, boolean, int, interval, int, interval, int, boolean, text, boolean, interval, jsonb)',
+    'uuid uuid, function_name text DEFAULT NULL::text, enabled boolean DEFAULT NULL::boolean, batch_size integer DEFAULT NULL::integer, maximum_batching_window interval DEFAULT NULL::interval, parallelization_factor integer DEFAULT NULL::integer, maximum_record_age interval DEFAULT NULL::interval, maximum_retry_attempts integer DEFAULT NULL::integer, bisect_batch_on_function_error boolean DEFAULT NULL::boolean, on_failure text DEFAULT NULL::text, report_batch_item_failures boolean DEFAULT NULL::boolean, tumbling_window interval DEFAULT NULL::interval, filter_criteria jsonb DEFAULT NULL::jsonb', 'kinesis.event_source_mapping_configuration');
+SELECT signature_is('kinesis.delete_event_source_mapping(uuid)', 'uuid uuid', 'kinesis.event_source_mapping_configuration');
+SELECT signature_is('kinesis.get_event_source_mapping(uuid)', 'uuid uuid', 'kinesis.event_source_mapping_configuration');
+SELECT signature_is('kinesis.event_source_mapping_lag(uuid)', 'uuid uuid', 'SETOF kinesis.event_source_mapping_lag_row');
+SELECT signature_is('kinesis.list_event_source_mappings(text, text, int, text)',
+    'event_source text DEFAULT NULL::text, function_name text DEFAULT NULL::text, max_items integer DEFAULT NULL::integer, marker text DEFAULT NULL::text', 'SETOF kinesis.event_source_mapping_configuration');
+SELECT signature_is('kinesis.create_notification(text, text)', 'stream_name text, channel text DEFAULT NULL::text', 'text');
+SELECT signature_is('kinesis.delete_notification(text, text)', 'stream_name text, channel text DEFAULT NULL::text', 'void');
 SELECT signature_is('kinesis.sequence_at(timestamptz)', '"timestamp" timestamp with time zone', 'bigint');
 SELECT signature_is('kinesis.arrival(bigint)', 'sequence_number bigint', 'timestamp with time zone');
 SELECT signature_is('kinesis.hash_key(text)', 'partition_key text', 'numeric');
@@ -38,6 +49,9 @@ CREATE FUNCTION attributes(type regtype) RETURNS text LANGUAGE sql AS $$
 SELECT is(attributes('kinesis.record'), 'sequence_number bigint, approximate_arrival_timestamp timestamp with time zone, partition_key text, data bytea, encryption_type text', 'kinesis.record');
 SELECT is(attributes('kinesis.put_records_result_entry'), 'sequence_number bigint, shard_id text, error_code text, error_message text', 'kinesis.put_records_result_entry');
 SELECT is(attributes('kinesis.put_records_request_entry'), 'data bytea, partition_key text, explicit_hash_key numeric', 'kinesis.put_records_request_entry');
+
+SELECT is(attributes('kinesis.batch_context'), 'mapping uuid, stream_name text, shard_id text, attempt integer, window_start timestamp with time zone, window_end timestamp with time zone, window_state jsonb, is_final_invoke_for_window boolean, is_window_terminated_early boolean', 'kinesis.batch_context');
+SELECT is(attributes('kinesis.event_source_mapping_configuration'), 'uuid uuid, event_source_mapping_arn text, event_source_arn text, function_name text, owner text, starting_position text, starting_position_timestamp timestamp with time zone, batch_size integer, maximum_batching_window interval, parallelization_factor integer, maximum_record_age interval, maximum_retry_attempts integer, bisect_batch_on_function_error boolean, on_failure text, report_batch_item_failures boolean, tumbling_window interval, filter_criteria jsonb, state text, state_transition_reason text, last_modified timestamp with time zone, last_processing_result text, next_marker text', 'kinesis.event_source_mapping_configuration');
 
 -- Every public function says what it takes and gives; nothing in the catalog hinders pg_upgrade.
 SELECT is_empty($$ SELECT p.oid::regprocedure FROM pg_proc p WHERE pronamespace = 'kinesis'::regnamespace AND proname !~ '^_' AND obj_description(oid, 'pg_proc') IS NULL $$,
