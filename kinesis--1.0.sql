@@ -218,6 +218,7 @@ CREATE TABLE kinesis.event_source_mapping (
     function_schema name NOT NULL,
     function_name name NOT NULL,
     takes_records boolean NOT NULL,             -- f(kinesis.record[], kinesis.batch_context), else f(jsonb)
+    function_owner regrole,                     -- when it was chosen: another role's function of that name is not what was meant
     starting_position text NOT NULL,
     starting_position_timestamp timestamptz,
     batch_size int NOT NULL,
@@ -2618,13 +2619,19 @@ BEGIN
 END
 $$;
 
+-- The function that a mapping names.
+CREATE FUNCTION kinesis._function_of(m kinesis.event_source_mapping) RETURNS pg_proc
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT p.* FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = m.function_schema AND p.proname = m.function_name
+        AND CASE WHEN m.takes_records THEN p.pronargs = 2 AND p.proargtypes[0] = 'kinesis.record[]'::regtype AND p.proargtypes[1] = 'kinesis.batch_context'::regtype
+            ELSE p.pronargs = 1 AND p.proargtypes[0] = 'jsonb'::regtype END
+$$;
+
 -- With tumbling windows the function has to return their state.
 CREATE FUNCTION kinesis._check_windows(m kinesis.event_source_mapping) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF m.tumbling_window > interval '0' AND EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-            WHERE n.nspname = m.function_schema AND p.proname = m.function_name AND p.prorettype = 'void'::regtype AND p.pronargs = 2
-                AND p.proargtypes[0] = 'kinesis.record[]'::regtype AND p.proargtypes[1] = 'kinesis.batch_context'::regtype AND m.takes_records) THEN
+    IF m.tumbling_window > interval '0' AND (kinesis._function_of(m)).prorettype = 'void'::regtype THEN
         PERFORM kinesis._raise('InvalidArgumentException', format('Function %I.%I returns void, but must return the state of a tumbling window', m.function_schema, m.function_name), NULL,
             'With tumbling_window the function returns jsonb, an object with the key "state".');
     END IF;
@@ -2698,6 +2705,7 @@ BEGIN
     -- The stream stays until we are done, and so do its shards.
     SELECT * INTO s FROM kinesis.stream x WHERE x.stream_id = m.stream_id FOR KEY SHARE;
     PERFORM kinesis._require_active(s, split_part(m.event_source_arn, '/consumer/', 1));
+    m.function_owner := (kinesis._function_of(m)).proowner;
     PERFORM kinesis._check_windows(m);
     INSERT INTO kinesis.event_source_mapping VALUES (m.*);
     PERFORM kinesis._make_lanes(m, s);      -- LATEST means now
@@ -2747,6 +2755,7 @@ BEGIN
         m.function_schema := f.schema_name;
         m.function_name := f.name;
         m.takes_records := f.takes_records;
+        m.function_owner := (kinesis._function_of(m)).proowner;
     END IF;
     IF on_failure IS NOT NULL THEN
         m.on_failure := kinesis._find_destination(on_failure, m.owner, m.stream_id, 'UpdateEventSourceMapping');
@@ -2760,7 +2769,7 @@ BEGIN
     IF was_enabled OR m.enabled THEN
         m.state_transition_reason := 'User action';
     END IF;
-    UPDATE kinesis.event_source_mapping x SET function_schema = m.function_schema, function_name = m.function_name, takes_records = m.takes_records, enabled = m.enabled,
+    UPDATE kinesis.event_source_mapping x SET function_schema = m.function_schema, function_name = m.function_name, takes_records = m.takes_records, function_owner = m.function_owner, enabled = m.enabled,
         batch_size = m.batch_size, maximum_batching_window = m.maximum_batching_window, parallelization_factor = m.parallelization_factor,
         maximum_record_age = m.maximum_record_age, maximum_retry_attempts = m.maximum_retry_attempts, bisect_batch_on_function_error = m.bisect_batch_on_function_error,
         on_failure = m.on_failure, report_batch_item_failures = m.report_batch_item_failures, tumbling_window = m.tumbling_window, filter_criteria = m.filter_criteria,
@@ -2892,9 +2901,9 @@ CREATE VIEW kinesis._open_lane AS
     JOIN kinesis.shard h ON h.stream_id = l.stream_id AND h.shard_index = l.shard_index
     WHERE m.enabled AND m.home = kinesis._home() AND NOT l.ended;
 
-CREATE FUNCTION kinesis._runnable_lanes() RETURNS TABLE (lane_id bigint, uuid uuid, stream_id bigint, shard_index int, checkpoint bigint, retry_at timestamptz, suspected boolean)
+CREATE FUNCTION kinesis._runnable_lanes() RETURNS TABLE (lane_id bigint, uuid uuid, stream_id bigint, shard_index int, checkpoint bigint, retry_at timestamptz, suspected boolean, owner oid)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT l.lane_id, l.uuid, l.stream_id, l.shard_index, l.checkpoint, l.retry_at, l.crashes > 0 FROM kinesis._open_lane l WHERE NOT l.waits_for_parents AND NOT l.waits_for_cut
+    SELECT l.lane_id, l.uuid, l.stream_id, l.shard_index, l.checkpoint, l.retry_at, l.crashes > 0, m.owner::oid FROM kinesis._open_lane l JOIN kinesis.event_source_mapping m USING (uuid) WHERE NOT l.waits_for_parents AND NOT l.waits_for_cut
 $$;
 
 /*
@@ -2909,7 +2918,7 @@ CREATE FUNCTION kinesis._cut_lanes(mapping uuid, shard int, factor int, windows 
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     locked bigint[] := ARRAY(SELECT l.lane_id FROM kinesis.mapping_lane l WHERE l.uuid = mapping AND l.shard_index = shard AND l.checkpoint = place AND NOT l.ended
-        AND l.batch_ends IS NULL AND l.attempts = 0 AND (l.window_start IS NULL OR NOT windows) FOR UPDATE SKIP LOCKED);
+        AND l.batch_ends IS NULL AND (l.window_start IS NULL OR NOT windows) FOR UPDATE SKIP LOCKED);
 BEGIN
     IF cardinality(locked) <> old_lanes THEN
         RETURN false;           -- somebody is at work on one of them
@@ -2927,8 +2936,7 @@ $$;
 
 /*
  * Called by the scheduler, as the extension's owner: makes what mappings of this database have fit what they are to have. Waits
- * for nobody: a lane whose row is being written is left for the next time, which should be soon when true is returned; a mapping
- * that is being changed rings when that is committed. Writes nothing when there is nothing to do.
+ * for nobody: what is being written is left for the next time, which should be soon when true is returned. Writes nothing when there is nothing to do.
  */
 CREATE FUNCTION kinesis._sync_mappings() RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -2945,6 +2953,8 @@ BEGIN
         FOR SHARE OF m SKIP LOCKED LOOP
         PERFORM kinesis._make_lanes(r.m, r.s);
     END LOOP;
+    left_over := EXISTS (SELECT FROM kinesis.event_source_mapping m JOIN kinesis.stream s USING (stream_id)
+        WHERE m.home = kinesis._home() AND (SELECT max(l.shard_index) FROM kinesis.mapping_lane l WHERE l.uuid = m.uuid) < s.next_shard_index - 1);
 
     -- Those of expired shards go; a stream without any shard is half restored.
     DELETE FROM kinesis.mapping_lane d WHERE d.lane_id IN (
@@ -2956,7 +2966,7 @@ BEGIN
     FOR r IN SELECT * FROM (
             SELECT l.uuid, l.shard_index, m.parallelization_factor, m.tumbling_window <> '0' AS windows, count(*) AS n, count(l.stop_at) AS stopping,
                 min(l.checkpoint) AS place, bool_or(l.lanes <> m.parallelization_factor) AND NOT bool_or(l.ended) AS wanted,
-                min(l.checkpoint) = max(l.checkpoint) AND bool_and(l.batch_ends IS NULL AND l.attempts = 0 AND (l.window_start IS NULL OR m.tumbling_window = '0')) AS ready,
+                min(l.checkpoint) = max(l.checkpoint) AND bool_and(l.batch_ends IS NULL AND (l.window_start IS NULL OR m.tumbling_window = '0')) AS ready,
                 -- A batch that has failed is finished as it was formed.
                 max(greatest(l.checkpoint, l.batch_ends[1])) AS stop_at, min(l.stop_at) AS first_stop, max(l.stop_at) AS last_stop
             FROM kinesis.mapping_lane l JOIN kinesis.event_source_mapping m USING (uuid)
@@ -2970,7 +2980,7 @@ BEGIN
             AND l.stop_at IS DISTINCT FROM CASE WHEN r.wanted THEN r.stop_at END FOR UPDATE SKIP LOCKED);
     END LOOP;
     left_over := left_over OR EXISTS (SELECT FROM kinesis.mapping_lane l JOIN kinesis.event_source_mapping m USING (uuid)
-        WHERE m.home = kinesis._home() AND m.enabled AND l.lanes <> m.parallelization_factor AND l.stop_at IS NULL
+        WHERE m.home = kinesis._home() AND m.enabled AND (l.lanes <> m.parallelization_factor) <> (l.stop_at IS NOT NULL)
             AND NOT EXISTS (SELECT FROM kinesis.mapping_lane x WHERE x.uuid = l.uuid AND x.shard_index = l.shard_index AND x.ended));
 
     -- Not an update without rows: the trigger would call us again.
@@ -2978,7 +2988,7 @@ BEGIN
     IF uuids <> '{}' THEN
         UPDATE kinesis.event_source_mapping m SET transition = NULL WHERE m.uuid = ANY (uuids);
     END IF;
-    RETURN left_over;
+    RETURN left_over OR EXISTS (SELECT FROM kinesis.event_source_mapping m WHERE m.home = kinesis._home() AND m.transition IS NOT NULL);
 END
 $$;
 

@@ -133,6 +133,7 @@ print_figure(FILE *to, double value, Unit unit)
 		case RECORDS:
 		case TRANSACTIONS:
 			fprintf(to, "%.0f", value);
+			break;
 		case COUNT:
 			fprintf(to, "%.2f", value);
 			break;

@@ -6,8 +6,8 @@
  * Runs in: backends.
  *
  * DROP DATABASE, RENAME, SET TABLESPACE and CREATE DATABASE with this one as template give up when somebody is connected, and
- * DROP EXTENSION would wait for the transactions of workers.  They are sent away before the command, and are kept out until it has ended,
- * one way or the other; then the launcher looks what has become of the database.
+ * DROP EXTENSION would wait for the transactions of workers.  They are sent away before the command, and are kept out until its
+ * transaction has ended, one way or the other; then the launcher looks what has become of the database.
  */
 #include "postgres.h"
 
@@ -20,7 +20,6 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "storage/ipc.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -30,7 +29,9 @@
 #include "worker_pool.h"
 
 static ProcessUtility_hook_type prev_process_utility;
-static bool holds_extension; /* until the transaction ends: the command may be undone */
+/* Until the transaction ends: the command may be undone. */
+static bool holding;
+static bool databases_change;
 
 
 /* The database that CREATE DATABASE copies. */
@@ -94,22 +95,6 @@ drops_extension(Node *stmt)
 	return false;
 }
 
-static void
-run(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context, ParamListInfo params,
-	QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
-{
-	if (prev_process_utility)
-		prev_process_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-}
-
-static void
-release(int code, Datum arg)
-{
-	kin_pool_release();
-}
-
 static bool
 may_create_databases(void)
 {
@@ -121,11 +106,23 @@ may_create_databases(void)
 	return may;
 }
 
+/* Those who may create databases may copy it. */
+static bool
+is_template(Oid database)
+{
+	HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool is = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return is;
+}
+
 /* Nobody may disturb a database by a command that he may not run. */
 static bool
 may_want(Oid database, bool owner_only)
 {
-	return kin_owns_database(database, GetUserId()) || (!owner_only && may_create_databases());
+	return kin_owns_database(database, GetUserId()) || (!owner_only && may_create_databases() && is_template(database));
 }
 
 static bool
@@ -140,44 +137,40 @@ static void
 hold_and_run(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
 			 ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
+	Node *stmt = pstmt->utilityStmt;
 	bool owner_only;
-	bool database_changes = IsA(pstmt->utilityStmt, CreatedbStmt) || IsA(pstmt->utilityStmt, AlterDatabaseStmt);
-	const char *name = wanted_database(pstmt->utilityStmt, &owner_only);
+	const char *name = wanted_database(stmt, &owner_only);
 	Oid database = name ? get_database_oid(name, true) : InvalidOid;
 
-	if (OidIsValid(database) && may_want(database, owner_only) && !RecoveryInProgress())
+	if (OidIsValid(database) && !may_want(database, owner_only))
+		database = InvalidOid;
+	else if (drops_extension(stmt) && may_drop_extension())
+		database = MyDatabaseId;
+	/* A transaction has one at most: whatever more it wants has to wait for us like for anybody. */
+	if (OidIsValid(database) && !holding && !RecoveryInProgress())
 	{
-		PG_ENSURE_ERROR_CLEANUP(release, (Datum) 0);
-		{
-			kin_pool_hold(database);
-			run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-		}
-		PG_END_ENSURE_ERROR_CLEANUP(release, (Datum) 0);
-		kin_pool_release();
+		holding = true;
+		kin_pool_hold(database);
 	}
-	else if (!holds_extension && drops_extension(pstmt->utilityStmt) && may_drop_extension())
-	{
-		holds_extension = true;
-		kin_pool_hold(MyDatabaseId);
-		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	}
+	/* There may be a new database, with mappings that it has from its template, or one that can be connected to now. */
+	databases_change |= IsA(stmt, CreatedbStmt) || IsA(stmt, AlterDatabaseStmt);
+	if (prev_process_utility)
+		prev_process_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	else
-	{
-		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-		/* There may be a new database, with mappings that it has from its template. */
-		if (database_changes)
-			kin_pool_ring_all();
-	}
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 }
 
+/* Only now can the launcher see what has become of the database. */
 static void
 transaction_ended(XactEvent event, void *arg)
 {
-	if (holds_extension && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE))
-	{
-		holds_extension = false;
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	if (holding)
 		kin_pool_release();
-	}
+	if (databases_change)
+		kin_pool_ring_all();
+	holding = databases_change = false;
 }
 
 void

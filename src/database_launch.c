@@ -18,6 +18,7 @@
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -39,6 +40,7 @@ typedef struct Database
 {
 	Oid oid;
 	bool quiet;
+	bool asked;   /* by a ring that its scheduler may not have heard */
 	bool seen;    /* by the listing under way */
 	bool started; /* a scheduler was asked for and has not ended */
 	int place;    /* of that one */
@@ -98,6 +100,7 @@ list_databases(void)
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
 	CommitTransactionCommand();
+	SetLatch(MyLatch); /* which the transaction may have reset */
 	for (int i = 0; i < ndatabases; i++)
 		if (databases[i].seen || databases[i].started)
 			databases[n++] = databases[i];
@@ -120,7 +123,7 @@ scheduler_ended(Oid oid, bool quiet)
 		db->backoff_ms = Min(db->backoff_ms * 2, MAX_BACKOFF_MS);
 	must_list |= !quiet;
 	db->started = false;
-	db->quiet = quiet;
+	db->quiet = quiet && !db->asked;
 	db->start_at = TimestampTzPlusMilliseconds(now, db->backoff_ms);
 }
 
@@ -146,6 +149,7 @@ take_requests(void)
 		if (!asked)
 			continue;
 		databases[i].quiet = false;
+		databases[i].asked = true;
 		if (databases[i].backoff_ms == 0)
 			databases[i].start_at = 0;
 	}
@@ -196,6 +200,7 @@ start_schedulers(void)
 			continue;
 		}
 		db->started = true;
+		db->asked = false;
 		db->started_at = now;
 		if (kin_worker_register("kinesis scheduler", "kin_scheduler_main", db->place, db->token))
 			starting++;

@@ -19,6 +19,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -32,9 +33,11 @@
 #include "worker_pool.h"
 #include "worker_start.h"
 
-#define FIRST_RETRY_US 100000
-#define TEXT_MAX       2000 /* bytes of a message that are kept */
-#define CRASHES_MAX    3
+#define FIRST_RETRY_US    100000
+#define UNNOTED_RETRY_US  1000000
+#define LOST_LOCK_TIMEOUT "100ms"
+#define TEXT_MAX          2000 /* bytes of a message that are kept */
+#define CRASHES_MAX       3
 
 TimestampTz
 kin_failure_retry_at(const KinLane *lane)
@@ -116,10 +119,16 @@ kin_failure_note(int64 lane_id, const KinLane *failed, const KinBatch *batch, Ki
 
 	kin_worker_begin();
 	MemoryContextSwitchTo(caller);
+	if (!kin_lane_lock(lane_id))
+	{
+		/* Another worker, of a later scheduler, is at it: it will see for itself. */
+		kin_worker_commit();
+		return GetCurrentTimestamp() + FIRST_RETRY_US;
+	}
 	lane = kin_lane_load(lane_id);
 	unchanged = lane && failed && failed->loaded_checkpoint == lane->checkpoint;
-	if (lane && phase == KIN_PHASE_GONE && !unchanged)
-		retry_at = GetCurrentTimestamp(); /* another worker was there before: no failure */
+	if (lane && failed && !unchanged)
+		retry_at = GetCurrentTimestamp(); /* another worker has brought it further: no failure of what is there now */
 	else if (lane)
 	{
 		if (lane->failing_since == 0)
@@ -129,7 +138,7 @@ kin_failure_note(int64 lane_id, const KinLane *failed, const KinBatch *batch, Ki
 			case KIN_PHASE_CALL:
 			case KIN_PHASE_SAVE:
 			case KIN_PHASE_GONE:
-				count_failure(lane, unchanged ? batch : NULL);
+				count_failure(lane, batch);
 				lane->last_result = "PROBLEM: Function call failed";
 				break;
 			case KIN_PHASE_DISCARD:
@@ -163,8 +172,8 @@ disable_mapping(const KinLane *lane)
 	kin_run_sql("_disable_mappings", 2, types, values);
 }
 
-TimestampTz
-kin_failure_lost(int64 lane_id, int64 end, bool crashed)
+static TimestampTz
+note_lost(int64 lane_id, int64 end, bool crashed)
 {
 	KinLane *lane;
 	TimestampTz retry_at = GetCurrentTimestamp();
@@ -174,9 +183,10 @@ kin_failure_lost(int64 lane_id, int64 end, bool crashed)
 			crashed ? "the server crashed while the function ran" : "the worker was terminated while the function ran",
 	};
 
-	if (end == KIN_NO_CALL)
-		return retry_at + FIRST_RETRY_US;
 	kin_worker_begin();
+	/* Somebody may hold the rows in a transaction that takes its time. */
+	(void) set_config_option("lock_timeout", LOST_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+							 false);
 	lane = kin_lane_load(lane_id);
 	/* One that has committed has not failed, whatever its worker's end was. */
 	if (lane && end >= lane->checkpoint)
@@ -202,6 +212,32 @@ kin_failure_lost(int64 lane_id, int64 end, bool crashed)
 		retry_at = Max(retry_at, lane->retry_at);
 	}
 	kin_worker_commit();
+	return retry_at;
+}
+
+TimestampTz
+kin_failure_lost(int64 lane_id, int64 end, bool crashed)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile TimestampTz retry_at = GetCurrentTimestamp() + FIRST_RETRY_US;
+
+	if (end == KIN_NO_CALL)
+		return retry_at;
+	/* A scheduler has other lanes to see to: what can't be noted is tried again without being counted. */
+	PG_TRY();
+	{
+		retry_at = note_lost(lane_id, end, crashed);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		EmitErrorReport();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		retry_at = GetCurrentTimestamp() + UNNOTED_RETRY_US;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
 	return retry_at;
 }
 

@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -125,7 +126,7 @@ read_lanes(HTAB *index)
 {
 	bool isnull;
 
-	query("SELECT lane_id, uuid, stream_id, shard_index, retry_at, suspected FROM kinesis._runnable_lanes()");
+	query("SELECT lane_id, uuid, stream_id, shard_index, retry_at, suspected, owner FROM kinesis._runnable_lanes()");
 	kin_lanes.mappings =
 		MemoryContextAllocExtended(map_memory, Max(SPI_processed, 1) * sizeof(KinRunnableMapping), MCXT_ALLOC_HUGE);
 	kin_lanes.shards =
@@ -149,6 +150,7 @@ read_lanes(HTAB *index)
 		lane->stream_id = DatumGetInt64(value(i, 3, &isnull));
 		lane->shard_index = DatumGetInt32(value(i, 4, &isnull));
 		lane->suspected = DatumGetBool(value(i, 6, &isnull));
+		lane->owner = DatumGetObjectId(value(i, 7, &isnull));
 		lane->listed = true;
 		lane->mapping = find_mapping(&lane->uuid);
 		lane->shard = find_shard(index, lane->stream_id, lane->shard_index);
@@ -216,26 +218,49 @@ read_bells(HTAB *index, const KinBell *old, int nold)
 	}
 }
 
+/* Begins to watch a shard; 0 when it has expired. */
+static int32
+watch_shard(const KinRunnableShard *runnable)
+{
+	KinStream *stream = kin_stream_open_by_id(runnable->stream_id);
+	KinShard *shard = stream ? kin_shard_by_index(stream, runnable->shard_index) : NULL;
+
+	return shard ? kin_watch_keep(&shard->key) : 0;
+}
+
+/*
+ * Watches all shards.  What is wrong with one stream, or too much for shared memory, is no reason to let the others wait: its lanes
+ * are looked at again later, and get to know why.
+ */
 static void
 watch_shards(void)
 {
-	int kept = 0;
+	MemoryContext memory = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 
-	kin_lanes.watches = MemoryContextAlloc(map_memory, Max(kin_lanes.nshards, 1) * sizeof(int32));
+	kin_lanes.watches = MemoryContextAllocZero(map_memory, Max(kin_lanes.nshards, 1) * sizeof(int32));
 	kin_lanes.rung = MemoryContextAlloc(map_memory, Max(kin_lanes.nshards, 1) * sizeof(int));
-	for (int i = 0; i < kin_lanes.nshards; i++)
+	for (volatile int i = 0; i < kin_lanes.nshards; i++)
 	{
-		KinStream *stream = kin_stream_open_by_id(kin_lanes.shards[i].stream_id);
-		KinShard *shard = stream ? kin_shard_by_index(stream, kin_lanes.shards[i].shard_index) : NULL;
-
 		CHECK_FOR_INTERRUPTS();
-		kin_lanes.watches[i] = 0;
-		if (shard == NULL)
-			continue; /* expired: its lanes find out */
-		kin_lanes.watches[i] = kin_watch_keep(&shard->key);
-		kept++;
+		BeginInternalSubTransaction(NULL);
+		PG_TRY();
+		{
+			kin_lanes.watches[i] = watch_shard(&kin_lanes.shards[i]);
+			ReleaseCurrentSubTransaction();
+		}
+		PG_CATCH();
+		{
+			MemoryContextSwitchTo(memory);
+			EmitErrorReport();
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+			kin_lanes.left_over = true;
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(memory);
+		CurrentResourceOwner = owner;
 	}
-	ereport(DEBUG1, (errmsg("kinesis scheduler watches %d shards", kept)));
 }
 
 static void
@@ -304,5 +329,5 @@ kin_lanes_read(void)
 	forget_unlisted_lanes();
 	watch_shards();
 	kin_worker_commit();
-	return kin_lanes.nshards > 0;
+	return kin_lanes.nshards > 0 || kin_lanes.left_over;
 }

@@ -28,6 +28,7 @@ typedef struct KinRunnable
 	TimestampTz at; /* 0 = no time */
 	bool news;      /* came while it ran */
 	bool listed;    /* by the reading of the catalog under way */
+	Oid owner;      /* of the mapping */
 	bool suspected; /* the server crashed while it ran, and it has not done well since */
 	int mapping;    /* in mappings */
 	int worker;     /* while it runs */

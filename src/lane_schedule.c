@@ -13,6 +13,7 @@
 
 #include <signal.h>
 
+#include "access/xact.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -29,11 +30,13 @@
 #include "worker_pool.h"
 #include "worker_start.h"
 
-#define WORKER_START_MS 10000 /* a worker that has not come by then never does */
-#define RETRY_START_MS  5000  /* there was no place for a process */
-#define READ_AGAIN_MS   100
-#define OVERDUE_MS      1000
-#define MARKS_MAX       64
+#define WORKER_START_MS   10000 /* a worker that has not come by then never does */
+#define RETRY_START_MS    5000  /* there was no place for a process */
+#define READ_AGAIN_MS     100
+#define READ_AGAIN_MAX_MS 10000 /* somebody may hold a row for long */
+#define OVERDUE_MS        1000
+#define BELL_RETRY_MS     1000
+#define MARKS_MAX         64
 
 /* A worker that was asked for and has not come. */
 typedef struct Start
@@ -219,9 +222,12 @@ may_have_worker(const KinRunnableMapping *mapping, int free)
 																  : Min(waiting, Max(kin_max_workers_setting / 2, 1)));
 }
 
-/* An idle worker, rather one that knows the mapping; -1: none. */
+/*
+ * An idle worker, rather one that knows the mapping; -1: none.  It must have worked for the same owner, or for nobody yet: what
+ * a function leaves in its session, in the memory of whatever library, is not for others.  "other" is one that must go first.
+ */
 static int
-idle_worker(const KinRunnable *lane)
+idle_worker(const KinRunnable *lane, int *other)
 {
 	int found = -1;
 
@@ -231,9 +237,11 @@ idle_worker(const KinRunnable *lane)
 
 		if (view.state != KIN_WORKER_IDLE)
 			continue;
-		if (memcmp(&view.assignment.uuid, &lane->uuid, sizeof(lane->uuid)) == 0)
+		if (OidIsValid(view.assignment.owner) && view.assignment.owner != lane->owner)
+			*other = place;
+		else if (memcmp(&view.assignment.uuid, &lane->uuid, sizeof(lane->uuid)) == 0)
 			return place;
-		if (found < 0)
+		else if (found < 0)
 			found = place;
 	}
 	return found;
@@ -303,6 +311,7 @@ give_out(TimestampTz *next)
 	int busy = 0;
 	int starting = count_starting(next);
 	int left = 0;
+	int other = -1;
 	bool none_idle = false;
 
 	for (int i = 0; i < kin_lanes.nmappings; i++)
@@ -311,12 +320,15 @@ give_out(TimestampTz *next)
 	{
 		KinRunnable *following = lane->next_ready;
 		KinRunnableMapping *mapping = &kin_lanes.mappings[lane->mapping];
-		KinAssignment assignment = {.lane_id = lane->lane_id, .uuid = lane->uuid, .suspected = lane->suspected};
+		KinAssignment assignment = {.lane_id = lane->lane_id,
+									.uuid = lane->uuid,
+									.owner = lane->owner,
+									.suspected = lane->suspected};
 		int place = -1;
 
 		if (may_have_worker(mapping, kin_max_workers_setting - busy))
 		{
-			place = idle_worker(lane);
+			place = idle_worker(lane, &other);
 			if (place < 0)
 			{
 				none_idle = true;
@@ -346,6 +358,8 @@ give_out(TimestampTz *next)
 	}
 	while (left > starting && start_worker(next))
 		starting++;
+	if (left > starting && other >= 0)
+		kin_pool_dismiss(other); /* its place is for one of another owner */
 	kin_pool_say_waiting(kin_lanes.first_ready != NULL, left > starting);
 }
 
@@ -359,11 +373,40 @@ take_crashes(void)
 		(void) kin_failure_lost(crashed[i].lane_id, crashed[i].end, true);
 }
 
+/* That NOTIFY fails, because nobody reads its queue, is no reason to let mappings wait. */
+static TimestampTz
+ring_bells(bool *sync)
+{
+	volatile TimestampTz next = 0;
+
+	PG_TRY();
+	{
+		next = kin_bells_ring(kin_lanes.bells, kin_lanes.nbells, sync);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(scratch);
+		EmitErrorReport();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BELL_RETRY_MS);
+		for (int i = 0; i < kin_lanes.nbells; i++)
+		{
+			kin_lanes.bells[i].news = true;
+			kin_lanes.bells[i].last = -1;
+			kin_lanes.bells[i].not_before = next;
+		}
+	}
+	PG_END_TRY();
+	return next;
+}
+
 static void
 run(void)
 {
 	bool sync = true;
 	TimestampTz read_again = 0;
+	int pause = 0;
 
 	for (;;)
 	{
@@ -380,13 +423,14 @@ run(void)
 			sync = false;
 			if (!kin_lanes_read() && kin_pool_go_quiet())
 				return;
-			read_again = kin_lanes.left_over ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), READ_AGAIN_MS) : 0;
+			pause = kin_lanes.left_over ? Min(Max(pause * 2, READ_AGAIN_MS), READ_AGAIN_MAX_MS) : 0;
+			read_again = pause > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause) : 0;
 			continue; /* it may have taken a while */
 		}
 		take_news();
 		next = take_due();
 		give_out(&next);
-		bell_next = kin_bells_ring(kin_lanes.bells, kin_lanes.nbells, &sync);
+		bell_next = ring_bells(&sync);
 		if (sync)
 			continue;
 		if (bell_next != 0)

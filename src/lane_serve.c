@@ -71,6 +71,8 @@ static KinBatch *current_batch;
 static KinPhase phase;
 static MemoryContext turn_memory;
 
+static TimestampTz came_at; /* to this database */
+
 
 static void
 lane_context(void *arg)
@@ -85,17 +87,6 @@ lane_context(void *arg)
 		p += sprintf(p, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", lane->uuid.data[i]);
 	errcontext("event source mapping %s of function %s.%s, stream %s, shard %s, attempt %d", uuid,
 			   lane->function_schema, lane->function_name, lane->stream_name, lane->shard_id, lane->attempts + 1);
-}
-
-/* The lane's lock, until the transaction ends; false when another worker has it. */
-static bool
-lock_lane(int64 lane_id)
-{
-	LOCKTAG tag;
-	Oid lanes = get_relname_relid("mapping_lane", get_namespace_oid("kinesis", false));
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, lanes, (uint32) lane_id, (uint16) (lane_id >> 32));
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /* After this the lane goes on; its failures are forgotten. */
@@ -278,9 +269,9 @@ rest(KinLane *lane, KinBatch *batch)
 			KinBatch again;
 
 			kin_batch_gather(lane, lane->stop_at, &again);
-			if (again.n > 0)
+			if (again.n > 0 && batch->upto == lane->loaded_checkpoint)
 				return done(KIN_TURN_MORE);
-			over = !again.reading.blocked;
+			over = again.n == 0 && !again.reading.blocked;
 		}
 		if (over)
 			return close_window(lane, batch, batch->reading.at_end && kin_now_timestamp() < window_end);
@@ -299,7 +290,8 @@ rest(KinLane *lane, KinBatch *batch)
 	/* At the place where lanes are cut an open window is waited for. */
 	if (lane->ended || (at_stop && lane->window_start == 0))
 		return done(KIN_TURN_SYNC);
-	if (batch->reading.more)
+	/* Behind the place where lanes are cut there is more, but not for us. */
+	if (batch->reading.more && !at_stop)
 		return done(KIN_TURN_MORE);
 	if (lane->window_start != 0)
 	{
@@ -474,7 +466,7 @@ serve_once(int64 lane_id)
 	{
 		kin_worker_begin();
 		MemoryContextSwitchTo(turn_memory);
-		if (lock_lane(lane_id))
+		if (kin_lane_lock(lane_id))
 			outcome = take_turn(lane_id);
 		else
 			outcome = later(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_RETRY_MS));
@@ -496,6 +488,7 @@ serve_once(int64 lane_id)
 	}
 	PG_END_TRY();
 	kin_call_mark_clear();
+	MemoryContextSwitchTo(turn_memory); /* the abort has left us in the one that is never emptied */
 	if (error)
 	{
 		TimestampTz retry_at = kin_failure_note(lane_id, current, current_batch, phase, error);
@@ -534,6 +527,9 @@ serve(const KinAssignment *assignment)
 			 !(TimestampDifferenceExceeds(began, GetCurrentTimestamp(), QUANTUM_MS) && kin_pool_is_wanted()));
 	kin_worker_report(NULL);
 	pgstat_report_stat(true);
+	/* With a little to do in many lanes the worker would stay for ever, however short each is. */
+	if (TimestampDifferenceExceeds(came_at, GetCurrentTimestamp(), QUANTUM_MS))
+		(void) kin_pool_is_wanted();
 	kin_pool_done(outcome.turn, outcome.later);
 }
 
@@ -563,6 +559,7 @@ kin_worker_main(Datum arg)
 	if (!kin_pool_attach_worker(DatumGetInt32(arg), kin_worker_token(), &database))
 		proc_exit(0);
 	kin_worker_connect(database);
+	came_at = GetCurrentTimestamp();
 	limit_memory();
 	kin_batch_call_init();
 	turn_memory = AllocSetContextCreate(TopMemoryContext, "kinesis turn", ALLOCSET_DEFAULT_SIZES);

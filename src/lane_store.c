@@ -2,8 +2,8 @@
  * lane_store.c - reads and writes the rows of lanes.
  *
  * Owns:    four saved plans, and where the lane that was written last is in its table.
- * Locking: reading takes no lock: a lane has one worker (lane_serve.c).  Writing finds the row by its checkpoint, too, so a
- *          lane that was deleted or made anew meanwhile is left alone.
+ * Locking: a lane has a lock of the lock manager, which whoever works on it or notes its failure takes first, without
+ *          waiting.  Writing finds the row by its checkpoint, too, so a lane that was deleted or made anew is left alone.
  * Runs in: workers and schedulers.
  *
  * The user's function runs in the same session, so nothing here trusts the session's settings: see kin_pin_settings().
@@ -13,12 +13,17 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "lane_store.h"
@@ -32,7 +37,7 @@
 	"m.on_failure, m.report_batch_item_failures, extract(epoch FROM m.tumbling_window)::float8, m.filter_criteria, "   \
 	"l.stream_id, s.stream_name, l.shard_index, l.lane, l.lanes, l.checkpoint, l.stop_at, l.batch_ends, l.attempts, "  \
 	"l.crashes, l.failing_since, l.retry_at, l.window_start, l.window_state, l.window_full, l.processed_at, "          \
-	"l.last_result, l.last_error, l.ctid "                                                                             \
+	"l.last_result, l.last_error, l.ctid, m.function_owner::pg_catalog.oid "                                           \
 	"FROM kinesis.mapping_lane l JOIN kinesis.event_source_mapping m USING (uuid) "                                    \
 	"JOIN kinesis.stream s ON s.stream_id = l.stream_id "                                                              \
 	"WHERE l.lane_id = $1 AND m.enabled AND NOT l.ended AND m.home = kinesis._home()"
@@ -57,6 +62,20 @@ static SPIPlanPtr save_at_plan;
 /* Where the lane that was loaded or saved last is, or was. */
 static int64 known_lane;
 static ItemPointerData known_place;
+
+bool
+kin_lane_lock(int64 lane_id)
+{
+	LOCKTAG tag;
+	Oid lanes = get_relname_relid("mapping_lane", get_namespace_oid("kinesis", false));
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, lanes, (uint32) lane_id, (uint16) (lane_id >> 32));
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	PopActiveSnapshot();
+	PushActiveSnapshot(GetLatestSnapshot());
+	return true;
+}
 
 /* The session as the extension's own code wants it. */
 typedef struct Session
@@ -223,6 +242,7 @@ kin_lane_load(int64 lane_id)
 		lane->function_schema = text_column(4);
 		lane->function_name = text_column(5);
 		lane->takes_records = int_column(6, false);
+		lane->function_owner = (Oid) int_column(35, InvalidOid);
 		lane->batch_size = (int) int_column(7, 1);
 		lane->batching_window_us = int_column(8, 0);
 		lane->maximum_age_us = int_column(9, -1);

@@ -18,6 +18,7 @@ typedef struct KinLane
 	char *function_schema;
 	char *function_name;
 	bool takes_records; /* f(records, context), else f(event) */
+	Oid function_owner; /* when the function was chosen */
 	int batch_size;
 	int64 batching_window_us;
 	int64 maximum_age_us; /* -1 = any age */
@@ -59,6 +60,12 @@ typedef struct KinLane
 	int64 records;
 	int64 discarded;
 } KinLane;
+
+/*
+ * Takes the lane's lock until the transaction ends, and a new snapshot, so that what its last holder has done is seen; false
+ * when somebody else has it.
+ */
+extern bool kin_lane_lock(int64 lane_id);
 
 /* The lane, with room for two ends more; NULL when there is nothing to do for it: it is done, its mapping disabled or gone. */
 extern KinLane *kin_lane_load(int64 lane_id);

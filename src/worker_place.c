@@ -85,6 +85,20 @@ kin_pool_collect(int place)
 	LWLockRelease(kin_pool_lock);
 }
 
+void
+kin_pool_dismiss(int place)
+{
+	KinWorkerPlace *w = &kin_pool->workers[place];
+
+	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
+	if (w->database == MyDatabaseId && w->view.state == KIN_WORKER_IDLE)
+	{
+		w->leave = true;
+		kin_set_latch_of(w->pgprocno);
+	}
+	LWLockRelease(kin_pool_lock);
+}
+
 int
 kin_pool_claim_worker(int64 *token)
 {
@@ -120,20 +134,44 @@ kin_pool_drop_worker(int place, int64 token)
 	ConditionVariableBroadcast(&kin_pool->gone);
 }
 
+/* Idle workers, of this database or of all others, give way.  The lock is held. */
+static void
+send_idle_away(bool of_others)
+{
+	for (int i = 0; i < kin_max_workers_setting; i++)
+	{
+		KinWorkerPlace *w = &kin_pool->workers[i];
+
+		if (w->view.state != KIN_WORKER_IDLE || (w->database != MyDatabaseId) != of_others)
+			continue;
+		w->leave = true;
+		kin_set_latch_of(w->pgprocno);
+	}
+}
+
+/* Has another database lanes to work on, and no place for a worker?  The lock is held. */
+static bool
+others_starve(void)
+{
+	for (int i = 0; i < KIN_SCHEDULERS_MAX; i++)
+	{
+		KinSchedulerPlace *s = &kin_pool->schedulers[i];
+
+		if (s->state == KIN_SCHEDULER_RUNNING && s->starving && s->database != MyDatabaseId)
+			return true;
+	}
+	return false;
+}
+
 void
 kin_pool_say_waiting(bool waiting, bool starving)
 {
 	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
 	if (starving && !kin_my_scheduler->starving)
-	{
-		/* Other databases' idle workers give way. */
-		for (int i = 0; i < kin_max_workers_setting; i++)
-			if (kin_pool->workers[i].view.state == KIN_WORKER_IDLE && kin_pool->workers[i].database != MyDatabaseId)
-			{
-				kin_pool->workers[i].leave = true;
-				kin_set_latch_of(kin_pool->workers[i].pgprocno);
-			}
-	}
+		send_idle_away(true);
+	/* What is still idle here has become so since they have said it. */
+	if (others_starve())
+		send_idle_away(false);
 	kin_my_scheduler->waiting = waiting;
 	kin_my_scheduler->starving = starving;
 	LWLockRelease(kin_pool_lock);

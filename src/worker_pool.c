@@ -156,6 +156,9 @@ send_away(Oid database)
 		if (s->database != database)
 			continue;
 		none = false;
+		/* It may be waiting for a lock: the second time we look, it is told by signal. */
+		if (s->leave && s->pgprocno != KIN_NOBODY)
+			kill(s->pid, SIGTERM);
 		s->leave = true;
 		kin_set_latch_of(s->pgprocno);
 	}
@@ -167,7 +170,7 @@ send_away(Oid database)
 			continue;
 		none = false;
 		/* In the middle of a function it looks at signals only. */
-		if (!w->leave && w->view.state == KIN_WORKER_BUSY && w->view.pid != 0)
+		if (w->view.state == KIN_WORKER_BUSY && w->pgprocno != KIN_NOBODY)
 			kill(w->view.pid, SIGTERM);
 		w->leave = true;
 		kin_set_latch_of(w->pgprocno);
@@ -429,7 +432,7 @@ kin_ring_scheduler(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		elog(ERROR, "kin_ring_scheduler was not called by a trigger");
-	/* What the scheduler changes itself is no news to it. */
+	/* What the scheduler changes itself is no news to it; what changes in a worker is a function's doing. */
 	if (kin_pool && kin_my_scheduler == NULL)
 		ring_at_commit = true;
 	return PointerGetDatum(NULL);

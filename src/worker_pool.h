@@ -23,6 +23,7 @@ typedef struct KinAssignment
 {
 	int64 lane_id;
 	pg_uuid_t uuid; /* of the mapping */
+	Oid owner;      /* of the mapping; a worker has one all its life */
 	bool suspected; /* one such runs at a time */
 } KinAssignment;
 
@@ -117,6 +118,9 @@ extern bool kin_pool_assign(int place, const KinAssignment *assignment);
 /* Makes a worker whose result was collected idle. */
 extern void kin_pool_collect(int place);
 
+/* Ends an idle worker. */
+extern void kin_pool_dismiss(int place);
+
 /* A place for a new worker; -1 when all are taken. */
 extern int kin_pool_claim_worker(int64 *token);
 extern void kin_pool_drop_worker(int place, int64 token);
@@ -138,7 +142,7 @@ extern void kin_pool_done(KinTurn turn, TimestampTz later);
 /* Must it leave?  Not before its result was collected. */
 extern bool kin_pool_worker_must_leave(void);
 
-/* Does somebody wait for a worker? */
+/* Does somebody wait for a worker?  If it is another database, this one leaves when its turn is over. */
 extern bool kin_pool_is_wanted(void);
 
 /* Gives the place back when there is still nothing to do. */

@@ -42,6 +42,7 @@ kin_worker_connect(Oid database)
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
 		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
 		{"transaction_timeout", "0"}, /* 17 */
 		{"idle_in_transaction_session_timeout", "0"},
 	};
@@ -107,6 +108,8 @@ kin_worker_commit(void)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
+	/* Whatever a transaction waited for, it may have reset the latch: the caller looks once more before it sleeps. */
+	SetLatch(MyLatch);
 }
 
 void
