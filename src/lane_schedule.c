@@ -247,18 +247,22 @@ idle_worker(const KinRunnable *lane, int *other)
 	return found;
 }
 
-/* Workers that are on their way; gives back the places of those that never came. */
+/* Places for workers that are soon to be had: some start, some leave.  Gives back those of workers that never came. */
 static int
-count_starting(TimestampTz *next)
+count_coming(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int n = 0;
 
 	for (int place = 0; place < kin_max_workers_setting; place++)
 	{
+		KinWorkerState state = kin_pool_worker(place).state;
+
+		if (state == KIN_WORKER_LEAVING)
+			n++;
 		if (starts[place].token == 0)
 			continue;
-		if (kin_pool_worker(place).state != KIN_WORKER_STARTING)
+		if (state != KIN_WORKER_STARTING)
 			starts[place].token = 0;
 		else if (TimestampDifferenceExceeds(starts[place].at, now, WORKER_START_MS))
 		{
@@ -302,21 +306,22 @@ start_worker(TimestampTz *next)
 	return true;
 }
 
-/* Gives lanes that are ready to workers, in their order, and has workers started for those that are left. */
+/*
+ * Gives lanes that are ready to workers, in their order, and has workers started for those that are left.  A lane for whose owner
+ * no worker is idle gets the place of one that is idle now: it ends, before a lane behind in the line can have it.
+ */
 static void
 give_out(TimestampTz *next)
 {
 	KinRunnable *lane = kin_lanes.first_ready;
 	KinRunnable *previous = NULL;
 	int busy = 0;
-	int starting = count_starting(next);
+	int coming = count_coming(next);
 	int left = 0;
-	int other = -1;
-	bool none_idle = false;
 
 	for (int i = 0; i < kin_lanes.nmappings; i++)
 		busy += kin_lanes.mappings[i].running;
-	while (lane && !(none_idle && left > kin_max_workers_setting))
+	while (lane && left <= kin_max_workers_setting)
 	{
 		KinRunnable *following = lane->next_ready;
 		KinRunnableMapping *mapping = &kin_lanes.mappings[lane->mapping];
@@ -325,15 +330,13 @@ give_out(TimestampTz *next)
 									.owner = lane->owner,
 									.suspected = lane->suspected};
 		int place = -1;
+		int other = -1;
 
 		if (may_have_worker(mapping, kin_max_workers_setting - busy))
 		{
 			place = idle_worker(lane, &other);
-			if (place < 0)
-			{
-				none_idle = true;
-				left++;
-			}
+			if (place < 0 && ++left > coming && (start_worker(next) || (other >= 0 && kin_pool_dismiss(other))))
+				coming++;
 		}
 		if (place >= 0 && kin_pool_assign(place, &assignment))
 		{
@@ -356,11 +359,7 @@ give_out(TimestampTz *next)
 			previous = lane;
 		lane = following;
 	}
-	while (left > starting && start_worker(next))
-		starting++;
-	if (left > starting && other >= 0)
-		kin_pool_dismiss(other); /* its place is for one of another owner */
-	kin_pool_say_waiting(kin_lanes.first_ready != NULL, left > starting);
+	kin_pool_say_waiting(kin_lanes.first_ready != NULL, left > coming);
 }
 
 static void

@@ -32,7 +32,7 @@ kin_pool_worker(int place)
 	{
 		view = w->view;
 		if (w->leave && view.state == KIN_WORKER_IDLE)
-			view.state = KIN_WORKER_FREE;
+			view.state = KIN_WORKER_LEAVING;
 	}
 	LWLockRelease(kin_pool_lock);
 	return view;
@@ -85,18 +85,21 @@ kin_pool_collect(int place)
 	LWLockRelease(kin_pool_lock);
 }
 
-void
+bool
 kin_pool_dismiss(int place)
 {
 	KinWorkerPlace *w = &kin_pool->workers[place];
+	bool idle;
 
 	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
-	if (w->database == MyDatabaseId && w->view.state == KIN_WORKER_IDLE)
+	idle = w->database == MyDatabaseId && w->view.state == KIN_WORKER_IDLE;
+	if (idle)
 	{
 		w->leave = true;
 		kin_set_latch_of(w->pgprocno);
 	}
 	LWLockRelease(kin_pool_lock);
+	return idle;
 }
 
 int

@@ -32,6 +32,7 @@ typedef enum KinWorkerState
 	KIN_WORKER_FREE,     /* no process */
 	KIN_WORKER_STARTING, /* asked for */
 	KIN_WORKER_IDLE,
+	KIN_WORKER_LEAVING, /* idle, and told to end */
 	KIN_WORKER_BUSY,
 	KIN_WORKER_DONE, /* its turn's result has not been collected yet */
 } KinWorkerState;
@@ -118,8 +119,8 @@ extern bool kin_pool_assign(int place, const KinAssignment *assignment);
 /* Makes a worker whose result was collected idle. */
 extern void kin_pool_collect(int place);
 
-/* Ends an idle worker. */
-extern void kin_pool_dismiss(int place);
+/* Ends an idle worker; false when it is not idle any more. */
+extern bool kin_pool_dismiss(int place);
 
 /* A place for a new worker; -1 when all are taken. */
 extern int kin_pool_claim_worker(int64 *token);
