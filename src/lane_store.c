@@ -1,67 +1,126 @@
 /*
  * lane_store.c - reads and writes the rows of lanes.
  *
- * Owns:    four saved plans, and where the lane that was written last is in its table.
+ * Owns:    where the lane that was loaded or saved last is in its table.
  * Locking: a lane has a lock of the lock manager, which whoever works on it or notes its failure takes first, without
- *          waiting.  Writing finds the row by its checkpoint, too, so a lane that was deleted or made anew is left alone.
+ *          waiting.  Writing looks at the checkpoint, too, so a lane that was deleted or made anew is left alone.
  * Runs in: workers and schedulers.
  *
- * The user's function runs in the same session, so nothing here trusts the session's settings: see kin_pin_settings().
+ * Each turn begins with reading and ends with writing, mostly after some sleep, so that what it costs is cold code: hence without
+ * the executor, which took a third of a small turn.
  *
- * A lane's row is written at each turn, and while somebody holds an old snapshot no version of it can be removed: the index
- * would lead through all of them.  So the row is looked for where this worker has left it, and only when it is not there by its key.
+ * While somebody holds an old snapshot no version of a lane's row can be removed, and the index would lead through all of them.  So
+ * the row is looked for where this worker has left it, and only when it is not there by its key.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "error_report.h"
 #include "lane_store.h"
 #include "name_check.h"
-#include "sql_run.h"
+#include "restore_finish.h"
+#include "stream_lookup.h"
 
-#define LOAD                                                                                                           \
-	"SELECT m.uuid, m.owner::pg_catalog.oid, m.event_source_arn, m.function_schema::text, m.function_name::text, "     \
-	"m.takes_records, m.batch_size, extract(epoch FROM m.maximum_batching_window)::float8, "                           \
-	"extract(epoch FROM m.maximum_record_age)::float8, m.maximum_retry_attempts, m.bisect_batch_on_function_error, "   \
-	"m.on_failure, m.report_batch_item_failures, extract(epoch FROM m.tumbling_window)::float8, m.filter_criteria, "   \
-	"l.stream_id, s.stream_name, l.shard_index, l.lane, l.lanes, l.checkpoint, l.stop_at, l.batch_ends, l.attempts, "  \
-	"l.crashes, l.failing_since, l.retry_at, l.window_start, l.window_state, l.window_full, l.processed_at, "          \
-	"l.last_result, l.last_error, l.ctid, m.function_owner::pg_catalog.oid "                                           \
-	"FROM kinesis.mapping_lane l JOIN kinesis.event_source_mapping m USING (uuid) "                                    \
-	"JOIN kinesis.stream s ON s.stream_id = l.stream_id "                                                              \
-	"WHERE l.lane_id = $1 AND m.enabled AND NOT l.ended AND m.home = kinesis._home()"
+/* Columns of kinesis.event_source_mapping and kinesis.mapping_lane, in the order of the install script. */
+enum
+{
+	MAPPING_UUID = 1,
+	MAPPING_OWNER,
+	MAPPING_STREAM,
+	MAPPING_SOURCE,
+	MAPPING_SCHEMA,
+	MAPPING_FUNCTION,
+	MAPPING_TAKES_RECORDS,
+	MAPPING_FUNCTION_OWNER,
+	MAPPING_POSITION,
+	MAPPING_POSITION_TIME,
+	MAPPING_BATCH_SIZE,
+	MAPPING_BATCHING_WINDOW,
+	MAPPING_FACTOR,
+	MAPPING_MAXIMUM_AGE,
+	MAPPING_MAXIMUM_RETRIES,
+	MAPPING_BISECTS,
+	MAPPING_ON_FAILURE,
+	MAPPING_REPORTS_FAILURES,
+	MAPPING_TUMBLING_WINDOW,
+	MAPPING_FILTER,
+	MAPPING_ENABLED,
+	MAPPING_TRANSITION,
+	MAPPING_REASON,
+	MAPPING_MODIFIED,
+	MAPPING_HOME,
+	MAPPING_COLUMNS = MAPPING_HOME
+};
 
-#define SAVE                                                                                                           \
-	"UPDATE kinesis.mapping_lane SET checkpoint = $2, batch_ends = $3, attempts = $4, crashes = $5, "                  \
-	"failing_since = $6, retry_at = $7, window_start = $8, window_state = $9, window_full = $10, ended = $11, "        \
-	"last_result = $12, processed_at = $13, last_error = $14, invocations = invocations + $15, "                       \
-	"failures = failures + $16, records = records + $17, discarded = discarded + $18 "                                 \
-	"WHERE lane_id = $1 AND checkpoint = $19"
-#define RETURN_PLACE " RETURNING ctid"
+enum
+{
+	LANE_ID = 1,
+	LANE_UUID,
+	LANE_STREAM,
+	LANE_SHARD,
+	LANE_LANE,
+	LANE_LANES,
+	LANE_CHECKPOINT,
+	LANE_STOP_AT,
+	LANE_ENDED,
+	LANE_ENDS,
+	LANE_ATTEMPTS,
+	LANE_CRASHES,
+	LANE_FAILING_SINCE,
+	LANE_RETRY_AT,
+	LANE_WINDOW_START,
+	LANE_WINDOW_STATE,
+	LANE_WINDOW_FULL,
+	LANE_LAST_RESULT,
+	LANE_PROCESSED_AT,
+	LANE_LAST_ERROR,
+	LANE_INVOCATIONS,
+	LANE_FAILURES,
+	LANE_RECORDS,
+	LANE_DISCARDED,
+	LANE_COLUMNS = LANE_DISCARDED
+};
 
-/* The place comes as the last parameter. */
-#define LOAD_AT LOAD " AND l.ctid = $2"
-#define SAVE_AT SAVE " AND ctid = $20"
-
-static SPIPlanPtr load_plan;
-static SPIPlanPtr load_at_plan;
-static SPIPlanPtr save_plan;
-static SPIPlanPtr save_at_plan;
+/* A row's columns, which count from 1. */
+typedef struct Row
+{
+	Datum values[Max(MAPPING_COLUMNS, LANE_COLUMNS) + 1];
+	bool nulls[Max(MAPPING_COLUMNS, LANE_COLUMNS) + 1];
+} Row;
 
 /* Where the lane that was loaded or saved last is, or was. */
 static int64 known_lane;
 static ItemPointerData known_place;
+
+
+static Relation
+open_table(const char *name, LOCKMODE mode, int columns)
+{
+	Relation rel = table_open(get_relname_relid(name, get_namespace_oid("kinesis", false)), mode);
+
+	kin_require_columns(RelationGetDescr(rel), columns);
+	return rel;
+}
 
 bool
 kin_lane_lock(int64 lane_id)
@@ -77,204 +136,243 @@ kin_lane_lock(int64 lane_id)
 	return true;
 }
 
-/* The session as the extension's own code wants it. */
-typedef struct Session
+/* ---- Finding rows ---- */
+
+/* The row whose key is this, as a copy; NULL when there is none that the snapshot sees. */
+static HeapTuple
+find_by_key(Relation rel, const char *index, RegProcedure equal, Datum value, Snapshot snapshot)
 {
-	Oid user;
-	int context;
-	int nest;
-} Session;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
 
-static Session
-enter(void)
-{
-	Session session;
-
-	GetUserIdAndSecContext(&session.user, &session.context);
-	SetUserIdAndSecContext(kin_extension_owner(), session.context | SECURITY_LOCAL_USERID_CHANGE);
-	session.nest = kin_pin_settings();
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	return session;
-}
-
-static void
-leave(Session session)
-{
-	SPI_finish();
-	AtEOXact_GUC(true, session.nest);
-	SetUserIdAndSecContext(session.user, session.context);
-}
-
-static SPIPlanPtr
-prepare(const char *sql, int n, const Oid *types)
-{
-	SPIPlanPtr plan = SPI_prepare(sql, n, (Oid *) types);
-
-	if (plan == NULL || SPI_keepplan(plan) != 0)
-		elog(ERROR, "could not prepare a statement about lanes: %s", SPI_result_code_string(SPI_result));
-	return plan;
-}
-
-/* Column of the one row, copied to the caller's memory; false for null. */
-static bool
-column(int number, Datum *value)
-{
-	bool isnull;
-	Form_pg_attribute attribute = TupleDescAttr(SPI_tuptable->tupdesc, number - 1);
-
-	*value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &isnull);
-	if (isnull)
-		return false;
-	*value = SPI_datumTransfer(*value, attribute->attbyval, attribute->attlen);
-	return true;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, equal, value);
+	scan = systable_beginscan(rel, get_relname_relid(index, RelationGetNamespace(rel)), true, snapshot, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	return tuple;
 }
 
 static int64
-int_column(int number, int64 if_null)
+lane_id_of(Relation lanes, HeapTuple tuple)
 {
-	Datum value;
+	bool isnull;
 
-	if (!column(number, &value))
-		return if_null;
-	switch (TupleDescAttr(SPI_tuptable->tupdesc, number - 1)->atttypid)
+	return DatumGetInt64(heap_getattr(tuple, LANE_ID, RelationGetDescr(lanes), &isnull));
+}
+
+static HeapTuple
+find_lane(Relation lanes, int64 lane_id, Snapshot snapshot)
+{
+	HeapTuple tuple = NULL;
+
+	/* The table may have become shorter. */
+	if (known_lane == lane_id && ItemPointerGetBlockNumber(&known_place) < RelationGetNumberOfBlocks(lanes))
 	{
-		case BOOLOID:
-			return DatumGetBool(value);
-		case INT4OID:
-			return DatumGetInt32(value);
-		case OIDOID:
-			return DatumGetObjectId(value);
-		case FLOAT8OID: /* seconds, as microseconds */
-			return (int64) (DatumGetFloat8(value) * USECS_PER_SEC);
-		default:
-			return DatumGetInt64(value);
+		TupleTableSlot *slot = table_slot_create(lanes, NULL);
+
+		if (table_tuple_fetch_row_version(lanes, &known_place, snapshot, slot))
+			tuple = ExecCopySlotHeapTuple(slot);
+		ExecDropSingleTupleTableSlot(slot);
 	}
+	if (tuple == NULL || lane_id_of(lanes, tuple) != lane_id)
+		tuple = find_by_key(lanes, "mapping_lane_pkey", F_INT8EQ, Int64GetDatum(lane_id), snapshot);
+	if (tuple)
+	{
+		known_lane = lane_id;
+		known_place = tuple->t_self;
+	}
+	return tuple;
+}
+
+/* ---- Reading ---- */
+
+static void
+read_row(Relation rel, HeapTuple tuple, Row *row)
+{
+	heap_deform_tuple(tuple, RelationGetDescr(rel), row->values + 1, row->nulls + 1);
+}
+
+static int64
+int64_or(const Row *row, int column, int64 if_null)
+{
+	return row->nulls[column] ? if_null : DatumGetInt64(row->values[column]);
 }
 
 static char *
-text_column(int number)
+text_or_null(const Row *row, int column)
 {
-	Datum value;
-
-	return column(number, &value) ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number) : NULL;
+	return row->nulls[column] ? NULL : TextDatumGetCString(row->values[column]);
 }
 
 static Jsonb *
-jsonb_column(int number)
+jsonb_or_null(const Row *row, int column)
 {
-	Datum value;
+	/* Detoasted here, where there is a snapshot. */
+	return row->nulls[column] ? NULL : DatumGetJsonbPCopy(row->values[column]);
+}
 
-	/* Detoasted here, where there is a snapshot, into the memory of the turn. */
-	return column(number, &value) ? DatumGetJsonbPCopy(value) : NULL;
+/* As extract(epoch) counts, by which the settings were checked. */
+static int64
+interval_us(const Row *row, int column, int64 if_null)
+{
+	const Interval *i = row->nulls[column] ? NULL : DatumGetIntervalP(row->values[column]);
+
+	if (i == NULL)
+		return if_null;
+	return i->time + (int64) (((i->month / MONTHS_PER_YEAR) * DAYS_PER_YEAR +
+							   (i->month % MONTHS_PER_YEAR) * DAYS_PER_MONTH + i->day) *
+							  USECS_PER_DAY);
 }
 
 static void
-read_ends(KinLane *lane, int number)
+read_ends(KinLane *lane, const Row *row)
 {
-	Datum value;
 	Datum *ends = NULL;
 	int n = 0;
 
-	if (column(number, &value))
-		deconstruct_array(DatumGetArrayTypeP(value), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ends, NULL, &n);
+	if (!row->nulls[LANE_ENDS])
+		deconstruct_array(DatumGetArrayTypeP(row->values[LANE_ENDS]), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+						  &ends, NULL, &n);
 	lane->nends = n;
 	lane->ends = palloc((n + 2) * sizeof(int64));
 	for (int i = 0; i < n; i++)
 		lane->ends[i] = DatumGetInt64(ends[i]);
 }
 
-/* Runs one of two plans: the first for the place that is known, the second when nothing is there any more. */
 static void
-execute(SPIPlanPtr at_place, SPIPlanPtr by_key, Datum *values, const char *nulls, bool known, bool read_only)
+read_lane(KinLane *lane, const Row *row)
 {
-	int expected = read_only ? SPI_OK_SELECT : SPI_OK_UPDATE_RETURNING;
-
-	if (known)
-	{
-		if (SPI_execute_plan(at_place, values, nulls, read_only, 0) != expected)
-			elog(ERROR, "could not read or write a lane");
-		if (SPI_processed > 0)
-			return;
-	}
-	if (SPI_execute_plan(by_key, values, nulls, read_only, 0) != expected)
-		elog(ERROR, "could not read or write a lane");
+	lane->uuid = *DatumGetUUIDP(row->values[LANE_UUID]);
+	lane->lane_id = DatumGetInt64(row->values[LANE_ID]);
+	lane->stream_id = DatumGetInt64(row->values[LANE_STREAM]);
+	lane->shard_index = DatumGetInt32(row->values[LANE_SHARD]);
+	lane->shard_id = pstrdup(kin_shard_id(lane->shard_index));
+	lane->lane = DatumGetInt32(row->values[LANE_LANE]);
+	lane->lanes = DatumGetInt32(row->values[LANE_LANES]);
+	lane->checkpoint = lane->loaded_checkpoint = DatumGetInt64(row->values[LANE_CHECKPOINT]);
+	lane->stop_at = int64_or(row, LANE_STOP_AT, PG_INT64_MAX);
+	lane->ended = DatumGetBool(row->values[LANE_ENDED]);
+	read_ends(lane, row);
+	lane->attempts = DatumGetInt32(row->values[LANE_ATTEMPTS]);
+	lane->crashes = DatumGetInt32(row->values[LANE_CRASHES]);
+	lane->failing_since = int64_or(row, LANE_FAILING_SINCE, 0);
+	lane->retry_at = int64_or(row, LANE_RETRY_AT, 0);
+	lane->window_start = int64_or(row, LANE_WINDOW_START, 0);
+	lane->window_state = jsonb_or_null(row, LANE_WINDOW_STATE);
+	lane->window_full = DatumGetBool(row->values[LANE_WINDOW_FULL]);
+	lane->processed_at = int64_or(row, LANE_PROCESSED_AT, 0);
+	lane->last_result = TextDatumGetCString(row->values[LANE_LAST_RESULT]);
+	lane->last_error = jsonb_or_null(row, LANE_LAST_ERROR);
 }
 
-static void
-know_place(int64 lane_id, int column)
+/* False when it does not run: it is disabled, or another copy of the database's. */
+static bool
+read_mapping(KinLane *lane, const Row *row)
 {
-	bool isnull;
+	if (!DatumGetBool(row->values[MAPPING_ENABLED]) || row->nulls[MAPPING_HOME] ||
+		strcmp(TextDatumGetCString(row->values[MAPPING_HOME]), kin_home_name()) != 0)
+		return false;
+	lane->owner = DatumGetObjectId(row->values[MAPPING_OWNER]);
+	lane->event_source_arn = TextDatumGetCString(row->values[MAPPING_SOURCE]);
+	lane->function_schema = pstrdup(NameStr(*DatumGetName(row->values[MAPPING_SCHEMA])));
+	lane->function_name = pstrdup(NameStr(*DatumGetName(row->values[MAPPING_FUNCTION])));
+	lane->takes_records = DatumGetBool(row->values[MAPPING_TAKES_RECORDS]);
+	lane->function_owner =
+		row->nulls[MAPPING_FUNCTION_OWNER] ? InvalidOid : DatumGetObjectId(row->values[MAPPING_FUNCTION_OWNER]);
+	lane->batch_size = DatumGetInt32(row->values[MAPPING_BATCH_SIZE]);
+	lane->batching_window_us = interval_us(row, MAPPING_BATCHING_WINDOW, 0);
+	lane->maximum_age_us = interval_us(row, MAPPING_MAXIMUM_AGE, -1);
+	lane->maximum_retries = DatumGetInt32(row->values[MAPPING_MAXIMUM_RETRIES]);
+	lane->bisects = DatumGetBool(row->values[MAPPING_BISECTS]);
+	lane->on_failure = text_or_null(row, MAPPING_ON_FAILURE);
+	lane->reports_failures = DatumGetBool(row->values[MAPPING_REPORTS_FAILURES]);
+	lane->tumbling_us = interval_us(row, MAPPING_TUMBLING_WINDOW, 0);
+	lane->filter = jsonb_or_null(row, MAPPING_FILTER);
+	return true;
+}
 
-	known_place =
-		*(ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull));
-	known_lane = lane_id;
+static bool
+load_mapping(KinLane *lane, Snapshot snapshot)
+{
+	Relation mappings = open_table("event_source_mapping", AccessShareLock, MAPPING_COLUMNS);
+	HeapTuple tuple =
+		find_by_key(mappings, "event_source_mapping_pkey", F_UUID_EQ, UUIDPGetDatum(&lane->uuid), snapshot);
+	Row row;
+	bool runs = false;
+
+	if (tuple)
+	{
+		read_row(mappings, tuple, &row);
+		runs = read_mapping(lane, &row);
+	}
+	table_close(mappings, AccessShareLock);
+	return runs;
 }
 
 KinLane *
 kin_lane_load(int64 lane_id)
 {
-	const Oid types[2] = {INT8OID, TIDOID};
-	Datum values[2] = {Int64GetDatum(lane_id), PointerGetDatum(&known_place)};
-	MemoryContext caller = CurrentMemoryContext;
-	KinLane *lane = NULL;
-	Session session = enter();
+	Snapshot snapshot = GetActiveSnapshot();
+	Relation lanes = open_table("mapping_lane", AccessShareLock, LANE_COLUMNS);
+	HeapTuple tuple = find_lane(lanes, lane_id, snapshot);
+	KinLane *lane = palloc0(sizeof(KinLane));
+	Row row;
 
-	if (load_plan == NULL)
+	if (tuple)
 	{
-		load_at_plan = prepare(LOAD_AT, 2, types);
-		load_plan = prepare(LOAD, 1, types);
+		read_row(lanes, tuple, &row);
+		read_lane(lane, &row);
 	}
-	execute(load_at_plan, load_plan, values, NULL, known_lane == lane_id, true);
-	if (SPI_processed == 1)
-	{
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-		Datum uuid;
+	table_close(lanes, AccessShareLock);
+	if (tuple == NULL || lane->ended || !load_mapping(lane, snapshot))
+		return NULL;
+	lane->stream_name = kin_stream_name_of(lane->stream_id);
+	return lane->stream_name ? lane : NULL;
+}
 
-		know_place(lane_id, 34);
+/* ---- Writing ---- */
 
-		lane = palloc0(sizeof(KinLane));
-		lane->lane_id = lane_id;
-		if (column(1, &uuid))
-			lane->uuid = *DatumGetUUIDP(uuid);
-		lane->owner = (Oid) int_column(2, InvalidOid);
-		lane->event_source_arn = text_column(3);
-		lane->function_schema = text_column(4);
-		lane->function_name = text_column(5);
-		lane->takes_records = int_column(6, false);
-		lane->function_owner = (Oid) int_column(35, InvalidOid);
-		lane->batch_size = (int) int_column(7, 1);
-		lane->batching_window_us = int_column(8, 0);
-		lane->maximum_age_us = int_column(9, -1);
-		lane->maximum_retries = (int) int_column(10, -1);
-		lane->bisects = int_column(11, false);
-		lane->on_failure = text_column(12);
-		lane->reports_failures = int_column(13, false);
-		lane->tumbling_us = int_column(14, 0);
-		lane->filter = jsonb_column(15);
-		lane->stream_id = int_column(16, 0);
-		lane->stream_name = text_column(17);
-		lane->shard_index = (int32) int_column(18, 0);
-		lane->shard_id = pstrdup(kin_shard_id(lane->shard_index));
-		lane->lane = (int) int_column(19, 0);
-		lane->lanes = (int) int_column(20, 1);
-		lane->checkpoint = lane->loaded_checkpoint = int_column(21, 0);
-		lane->stop_at = int_column(22, PG_INT64_MAX);
-		read_ends(lane, 23);
-		lane->attempts = (int) int_column(24, 0);
-		lane->crashes = (int) int_column(25, 0);
-		lane->failing_since = int_column(26, 0);
-		lane->retry_at = int_column(27, 0);
-		lane->window_start = int_column(28, 0);
-		lane->window_state = jsonb_column(29);
-		lane->window_full = int_column(30, false);
-		lane->processed_at = int_column(31, 0);
-		lane->last_result = text_column(32);
-		lane->last_error = jsonb_column(33);
-		MemoryContextSwitchTo(spi);
-	}
-	leave(session);
-	return lane;
+/* A row to be written: what is set replaces what was there. */
+typedef struct Change
+{
+	Row row;
+	bool replaces[LANE_COLUMNS + 1];
+} Change;
+
+static void
+set(Change *change, int column, Datum value)
+{
+	change->row.values[column] = value;
+	change->row.nulls[column] = false;
+	change->replaces[column] = true;
+}
+
+static void
+set_or_null(Change *change, int column, Datum value, bool isnull)
+{
+	set(change, column, value);
+	change->row.nulls[column] = isnull;
+}
+
+static void
+set_time(Change *change, int column, TimestampTz time)
+{
+	set_or_null(change, column, TimestampTzGetDatum(time), time == 0);
+}
+
+static void
+set_jsonb(Change *change, int column, Jsonb *value)
+{
+	set_or_null(change, column, PointerGetDatum(value), value == NULL);
+}
+
+static void
+add(Change *change, int column, int64 more)
+{
+	set(change, column, Int64GetDatum(DatumGetInt64(change->row.values[column]) + more));
 }
 
 static Datum
@@ -287,51 +385,64 @@ ends_array(const KinLane *lane)
 	return PointerGetDatum(construct_array(ends, lane->nends, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+/* What a turn may change of this version of the row; NULL when it is no longer at the checkpoint that was loaded. */
+static HeapTuple
+changed(Relation lanes, HeapTuple tuple, const KinLane *lane)
+{
+	Change change = {.replaces = {false}};
+
+	read_row(lanes, tuple, &change.row);
+	if (DatumGetInt64(change.row.values[LANE_CHECKPOINT]) != lane->loaded_checkpoint)
+		return NULL;
+	set(&change, LANE_CHECKPOINT, Int64GetDatum(lane->checkpoint));
+	set(&change, LANE_ENDED, BoolGetDatum(lane->ended));
+	set_or_null(&change, LANE_ENDS, ends_array(lane), lane->nends == 0);
+	set(&change, LANE_ATTEMPTS, Int32GetDatum(lane->attempts));
+	set(&change, LANE_CRASHES, Int32GetDatum(lane->crashes));
+	set_time(&change, LANE_FAILING_SINCE, lane->failing_since);
+	set_time(&change, LANE_RETRY_AT, lane->retry_at);
+	set_time(&change, LANE_WINDOW_START, lane->window_start);
+	set_jsonb(&change, LANE_WINDOW_STATE, lane->window_state);
+	set(&change, LANE_WINDOW_FULL, BoolGetDatum(lane->window_full));
+	set(&change, LANE_LAST_RESULT, CStringGetTextDatum(lane->last_result));
+	set_time(&change, LANE_PROCESSED_AT, lane->processed_at);
+	set_jsonb(&change, LANE_LAST_ERROR, lane->last_error);
+	add(&change, LANE_INVOCATIONS, lane->invocations);
+	add(&change, LANE_FAILURES, lane->failures);
+	add(&change, LANE_RECORDS, lane->records);
+	add(&change, LANE_DISCARDED, lane->discarded);
+	return heap_modify_tuple(tuple, RelationGetDescr(lanes), change.row.values + 1, change.row.nulls + 1,
+							 change.replaces + 1);
+}
+
+/*
+ * Nothing but this and the extension's own SQL writes to the table, which has neither triggers nor indexes on expressions.  As an
+ * UPDATE would, it waits for whoever is changing the row, and changes what that one has left: a stop that was set meanwhile stays.
+ */
 bool
 kin_lane_save(const KinLane *lane)
 {
-	const Oid types[20] = {INT8OID,        INT8OID,  INT8ARRAYOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-						   TIMESTAMPTZOID, JSONBOID, BOOLOID,      BOOLOID, TEXTOID, TIMESTAMPTZOID, JSONBOID,
-						   INT8OID,        INT8OID,  INT8OID,      INT8OID, INT8OID, TIDOID};
-	Datum values[20] = {0};
-	char nulls[] = "                    ";
-	bool saved;
-	Session session = enter();
+	Relation lanes = open_table("mapping_lane", RowExclusiveLock, LANE_COLUMNS);
+	TupleTableSlot *slot = table_slot_create(lanes, NULL);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	HeapTuple tuple = find_lane(lanes, lane->lane_id, snapshot);
+	TM_FailureData failure;
 
-	if (save_plan == NULL)
+	if (tuple &&
+		table_tuple_lock(lanes, &tuple->t_self, snapshot, slot, GetCurrentCommandId(false), LockTupleNoKeyExclusive,
+						 LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure) != TM_Ok)
+		tuple = NULL; /* deleted while we waited */
+	if (tuple)
+		tuple = changed(lanes, ExecFetchSlotHeapTuple(slot, false, NULL), lane);
+	if (tuple)
 	{
-		save_at_plan = prepare(SAVE_AT RETURN_PLACE, 20, types);
-		save_plan = prepare(SAVE RETURN_PLACE, 19, types);
+		CatalogTupleUpdate(lanes, &slot->tts_tid, tuple);
+		CommandCounterIncrement();
+		known_lane = lane->lane_id;
+		known_place = tuple->t_self;
 	}
-	values[0] = Int64GetDatum(lane->lane_id);
-	values[1] = Int64GetDatum(lane->checkpoint);
-	values[2] = ends_array(lane);
-	values[3] = Int32GetDatum(lane->attempts);
-	values[4] = Int32GetDatum(lane->crashes);
-	values[5] = TimestampTzGetDatum(lane->failing_since);
-	values[6] = TimestampTzGetDatum(lane->retry_at);
-	values[7] = TimestampTzGetDatum(lane->window_start);
-	values[8] = PointerGetDatum(lane->window_state);
-	values[9] = BoolGetDatum(lane->window_full);
-	values[10] = BoolGetDatum(lane->ended);
-	values[11] = CStringGetTextDatum(lane->last_result);
-	values[12] = TimestampTzGetDatum(lane->processed_at);
-	values[13] = PointerGetDatum(lane->last_error);
-	values[14] = Int64GetDatum(lane->invocations);
-	values[15] = Int64GetDatum(lane->failures);
-	values[16] = Int64GetDatum(lane->records);
-	values[17] = Int64GetDatum(lane->discarded);
-	values[18] = Int64GetDatum(lane->loaded_checkpoint);
-	values[19] = PointerGetDatum(&known_place);
-	if (lane->nends == 0)
-		nulls[2] = 'n';
-	for (int i = 0; i < 19; i++)
-		if ((types[i] == TIMESTAMPTZOID || types[i] == JSONBOID) && values[i] == 0)
-			nulls[i] = 'n';
-	execute(save_at_plan, save_plan, values, nulls, known_lane == lane->lane_id, false);
-	saved = SPI_processed == 1;
-	if (saved)
-		know_place(lane->lane_id, 1);
-	leave(session);
-	return saved;
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(lanes, RowExclusiveLock);
+	return tuple != NULL;
 }

@@ -61,6 +61,21 @@ typedef struct KinLane
 	int64 discarded;
 } KinLane;
 
+/* From now on the batch ends here. */
+static inline void
+kin_lane_pin(KinLane *lane, int64 end)
+{
+	if (lane->nends == 0 || lane->ends[lane->nends - 1] > end)
+		lane->ends[lane->nends++] = end;
+}
+
+/* Has its batch failed as often as it may? */
+static inline bool
+kin_lane_exhausted(const KinLane *lane)
+{
+	return lane->maximum_retries >= 0 && lane->attempts > lane->maximum_retries;
+}
+
 /*
  * Takes the lane's lock until the transaction ends, and a new snapshot, so that what its last holder has done is seen; false
  * when somebody else has it.

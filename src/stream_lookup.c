@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "lib/ilist.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -201,28 +202,38 @@ read_shards(KinStream *stream)
 	qsort(stream->open, stream->nopen, sizeof(KinShard *), compare_ranges);
 }
 
-Oid
-kin_stream_table(int64 stream_id)
+/* One column of a stream's row, as a copy; NULL when there is no such stream. */
+static char *
+read_column(int64 stream_id, AttrNumber column)
 {
 	Relation rel = table_open(catalog_oid("kinesis", "stream"), AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
-	Oid table = InvalidOid;
+	char *value = NULL;
 
 	ScanKeyInit(&key, STREAM_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
 	scan = systable_beginscan(rel, catalog_oid("kinesis", "stream_pkey"), true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
-	{
-		bool isnull;
-		Datum name = heap_getattr(tuple, STREAM_TABLE, RelationGetDescr(rel), &isnull);
-
-		table = get_relname_relid(NameStr(*DatumGetName(name)), get_namespace_oid("kinesis_stream", false));
-	}
+		value = SPI_getvalue(tuple, RelationGetDescr(rel), column);
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return table;
+	return value;
+}
+
+Oid
+kin_stream_table(int64 stream_id)
+{
+	char *name = read_column(stream_id, STREAM_TABLE);
+
+	return name ? get_relname_relid(name, get_namespace_oid("kinesis_stream", false)) : InvalidOid;
+}
+
+char *
+kin_stream_name_of(int64 stream_id)
+{
+	return read_column(stream_id, STREAM_NAME);
 }
 
 void

@@ -64,8 +64,9 @@ extern KinStream *kin_stream_open(const char *name);
 extern KinStream *kin_stream_find(const char *name);
 extern KinStream *kin_stream_open_by_id(int64 stream_id);
 
-/* The stream's table, read from the catalog alone; InvalidOid when there is no such stream. */
+/* The stream's table, and its name, read from the catalog alone; InvalidOid and NULL when there is no such stream. */
 extern Oid kin_stream_table(int64 stream_id);
+extern char *kin_stream_name_of(int64 stream_id);
 
 /* What this backend knows of a stream is out of date at once; others learn of it by an invalidation. */
 extern void kin_stream_forget(Oid table);
