@@ -170,17 +170,11 @@ event(const KinLane *lane, Datum records, const KinCallWindow *window)
 }
 
 void
-kin_become_owner(const KinLane *lane)
-{
-	SetUserIdAndSecContext(lane->owner, SECURITY_LOCAL_USERID_CHANGE);
-}
-
-void
 kin_call_begin(const KinLane *lane, int64 end)
 {
 	int timeout = kin_function_timeout_setting;
 
-	kin_become_owner(lane);
+	SetUserIdAndSecContext(lane->owner, SECURITY_LOCAL_USERID_CHANGE);
 	under_way = true;
 	kin_pool_call_begins(timeout > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout + GRACE_MS) : 0, end);
 	if (timeout > 0)

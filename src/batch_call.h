@@ -40,9 +40,6 @@ extern void kin_call_check_deferred(void);
 /* Once in each worker. */
 extern void kin_batch_call_init(void);
 
-/* From now on in this transaction, whatever is done is done as the mapping's owner. */
-extern void kin_become_owner(const KinLane *lane);
-
 /* Leaves nothing in the session that one mapping's function could have left for another's. */
 extern void kin_forget_session(void);
 

@@ -52,13 +52,6 @@
 #define kin_json_lexer(text, len) makeJsonLexContextCstringLen(unconstify(char *, text), len, PG_UTF8, false)
 #endif
 
-/* A lexer of JSON in UTF-8 that leaves escapes alone; 17 may be given the room for it. */
-#if PG_VERSION_NUM >= 170000
-#define kin_json_lexer(text, len) makeJsonLexContextCstringLen(NULL, text, len, PG_UTF8, false)
-#else
-#define kin_json_lexer(text, len) makeJsonLexContextCstringLen(unconstify(char *, text), len, PG_UTF8, false)
-#endif
-
 /* 16 extends heaps by many pages itself and writes no zeros where the file system spares it; before that it is up to us. */
 #if defined(__linux__) && PG_VERSION_NUM < 160000
 #define KIN_RESERVES_PAGES

@@ -17,7 +17,6 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -34,7 +33,6 @@
 #define MAX_BACKOFF_MS   60000
 #define LONG_RUN_MS      60000
 #define START_WAIT_MS    10000
-#define REQUESTS_MAX     64
 
 typedef struct Database
 {
@@ -130,9 +128,9 @@ scheduler_ended(Oid oid, bool quiet)
 static void
 take_requests(void)
 {
-	Oid requested[REQUESTS_MAX];
+	Oid requested[KIN_REQUESTS_MAX];
 	int n;
-	bool all = kin_pool_take_requests(requested, REQUESTS_MAX, &n);
+	bool all = kin_pool_take_requests(requested, &n);
 	bool unknown = false;
 
 	for (int i = 0; i < n; i++)
@@ -175,7 +173,7 @@ start_schedulers(void)
 		else
 		{
 			starting++;
-			next = TimestampTzPlusMilliseconds(db->started_at, START_WAIT_MS + 1);
+			next = kin_sooner(next, TimestampTzPlusMilliseconds(db->started_at, START_WAIT_MS + 1));
 		}
 	}
 	for (int i = 0; i < ndatabases; i++)
@@ -186,7 +184,7 @@ start_schedulers(void)
 			continue;
 		if (db->start_at > now)
 		{
-			next = next == 0 ? db->start_at : Min(next, db->start_at);
+			next = kin_sooner(next, db->start_at);
 			continue;
 		}
 		if (starting == STARTS_AT_ONCE)
@@ -196,7 +194,7 @@ start_schedulers(void)
 		{
 			/* Held: whoever holds it rings.  Or one of a former launcher runs: its end wakes us. */
 			db->start_at = TimestampTzPlusMilliseconds(now, MAX_BACKOFF_MS);
-			next = next == 0 ? db->start_at : Min(next, db->start_at);
+			next = kin_sooner(next, db->start_at);
 			continue;
 		}
 		db->started = true;
@@ -235,18 +233,12 @@ kin_launcher_main(Datum arg)
 void
 kin_database_launch_init(void)
 {
-	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = 1,
-	};
+	BackgroundWorker worker;
 
 	/* pg_upgrade must find no other sessions. */
 	if (IsBinaryUpgrade || kin_max_workers_setting == 0)
 		return;
-	strlcpy(worker.bgw_name, "kinesis launcher", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "kinesis launcher", BGW_MAXLEN);
-	strlcpy(worker.bgw_library_name, "kinesis", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "kin_launcher_main", BGW_MAXLEN);
+	kin_worker_describe(&worker, "kinesis launcher", "kin_launcher_main");
+	worker.bgw_restart_time = 1;
 	RegisterBackgroundWorker(&worker);
 }

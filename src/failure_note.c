@@ -2,7 +2,7 @@
  * failure_note.c - writes down that a lane has failed, and what is to be tried next.
  *
  * Owns:    nothing.
- * Locking: none: the lane's worker or, when that is gone, its scheduler writes.
+ * Locking: a worker takes the lane's lock; when that is gone its scheduler writes.
  * Runs in: workers and schedulers.
  *
  * A batch that failed is pinned by its end, so that the same records are tried again.  Halves are pinned on top of it: their
@@ -38,6 +38,7 @@
 #define LOST_LOCK_TIMEOUT "100ms"
 #define TEXT_MAX          2000 /* bytes of a message that are kept */
 #define CRASHES_MAX       3
+#define CALL_FAILED       "PROBLEM: Function call failed"
 
 TimestampTz
 kin_failure_retry_at(const KinLane *lane)
@@ -79,14 +80,6 @@ error_json(const ErrorData *error)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-/* From now on the batch ends here. */
-static void
-pin(KinLane *lane, int64 end)
-{
-	if (lane->nends == 0 || lane->ends[lane->nends - 1] > end)
-		lane->ends[lane->nends++] = end;
-}
-
 static void
 count_failure(KinLane *lane, const KinBatch *batch)
 {
@@ -95,18 +88,31 @@ count_failure(KinLane *lane, const KinBatch *batch)
 	lane->invocations++;
 	lane->failures++;
 	if (n > 0)
-		pin(lane, batch->numbers[n - 1]);
+		kin_lane_pin(lane, batch->numbers[n - 1]);
 	if (lane->bisects && n > 1)
 	{
-		pin(lane, batch->numbers[n / 2 - 1]);
+		kin_lane_pin(lane, batch->numbers[n / 2 - 1]);
 		lane->attempts = 0;
 		lane->retry_at = 0;
 		return;
 	}
 	lane->attempts++;
 	lane->retry_at = kin_failure_retry_at(lane);
-	if (lane->maximum_retries >= 0 && lane->attempts > lane->maximum_retries)
+	if (kin_lane_exhausted(lane))
 		lane->retry_at = 0; /* it is discarded at once */
+}
+
+/* Writes down how a lane fails, and returns when it is to be tried again. */
+static TimestampTz
+save_failure(KinLane *lane, const char *result, const ErrorData *error)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	lane->last_result = result;
+	lane->last_error = error_json(error);
+	lane->processed_at = now;
+	(void) kin_lane_save(lane);
+	return Max(now, lane->retry_at);
 }
 
 TimestampTz
@@ -139,21 +145,17 @@ kin_failure_note(int64 lane_id, const KinLane *failed, const KinBatch *batch, Ki
 			case KIN_PHASE_SAVE:
 			case KIN_PHASE_GONE:
 				count_failure(lane, batch);
-				lane->last_result = "PROBLEM: Function call failed";
+				retry_at = save_failure(lane, CALL_FAILED, error);
 				break;
 			case KIN_PHASE_DISCARD:
 				lane->retry_at = kin_failure_retry_at(lane);
-				lane->last_result = "PROBLEM: The destination failed";
+				retry_at = save_failure(lane, "PROBLEM: The destination failed", error);
 				break;
 			default:
 				lane->retry_at = kin_failure_retry_at(lane);
-				lane->last_result = "PROBLEM: The function could not be called";
+				retry_at = save_failure(lane, "PROBLEM: The function could not be called", error);
 				break;
 		}
-		lane->last_error = error_json(error);
-		lane->processed_at = GetCurrentTimestamp();
-		(void) kin_lane_save(lane);
-		retry_at = Max(GetCurrentTimestamp(), lane->retry_at);
 	}
 	kin_worker_commit();
 	return retry_at;
@@ -195,21 +197,17 @@ note_lost(int64 lane_id, int64 end, bool crashed)
 			lane->failing_since = GetCurrentTimestamp();
 		/* Pinned, as any that fails: what has come meanwhile was not tried, and must not be given up with it. */
 		if (end > lane->checkpoint)
-			pin(lane, end);
+			kin_lane_pin(lane, end);
 		count_failure(lane, NULL);
 		if (crashed)
 		{
 			lane->crashes++;
 			lane->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 500 << Min(lane->crashes, 6));
 		}
-		lane->last_result = "PROBLEM: Function call failed";
-		lane->last_error = error_json(&error);
-		lane->processed_at = GetCurrentTimestamp();
 		/* The mapping's row before the lane's, as whoever updates a mapping takes them. */
 		if (lane->crashes >= CRASHES_MAX)
 			disable_mapping(lane);
-		(void) kin_lane_save(lane);
-		retry_at = Max(retry_at, lane->retry_at);
+		retry_at = save_failure(lane, CALL_FAILED, &error);
 	}
 	kin_worker_commit();
 	return retry_at;

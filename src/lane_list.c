@@ -142,18 +142,13 @@ read_lanes(HTAB *index)
 		if (isnull)
 			retry_at = 0;
 		if (!found)
-		{
 			memset((char *) lane + sizeof(lane_id), 0, sizeof(KinRunnable) - sizeof(lane_id));
-			lane->worker = -1;
-		}
 		lane->uuid = *DatumGetUUIDP(value(i, 2, &isnull));
-		lane->stream_id = DatumGetInt64(value(i, 3, &isnull));
-		lane->shard_index = DatumGetInt32(value(i, 4, &isnull));
 		lane->suspected = DatumGetBool(value(i, 6, &isnull));
 		lane->owner = DatumGetObjectId(value(i, 7, &isnull));
 		lane->listed = true;
 		lane->mapping = find_mapping(&lane->uuid);
-		lane->shard = find_shard(index, lane->stream_id, lane->shard_index);
+		lane->shard = find_shard(index, DatumGetInt64(value(i, 3, &isnull)), DatumGetInt32(value(i, 4, &isnull)));
 		lane->next_of_shard = kin_lanes.shards[lane->shard].lanes;
 		kin_lanes.shards[lane->shard].lanes = lane;
 		if (lane->state == KIN_LANE_RUNNING)

@@ -22,8 +22,6 @@ typedef struct KinRunnable
 {
 	int64 lane_id; /* hash key */
 	pg_uuid_t uuid;
-	int64 stream_id;
-	int32 shard_index;
 	KinRunnableState state;
 	TimestampTz at; /* 0 = no time */
 	bool news;      /* came while it ran */
@@ -31,7 +29,6 @@ typedef struct KinRunnable
 	Oid owner;      /* of the mapping */
 	bool suspected; /* the server crashed while it ran, and it has not done well since */
 	int mapping;    /* in mappings */
-	int worker;     /* while it runs */
 	int shard;      /* in shards */
 	struct KinRunnable *next_ready;
 	struct KinRunnable *next_of_shard;
@@ -47,7 +44,6 @@ typedef struct KinRunnableShard
 {
 	int64 stream_id;
 	int32 shard_index;
-	int32 watch;
 	KinRunnable *lanes;
 	int bell; /* in bells, or -1 */
 } KinRunnableShard;

@@ -82,7 +82,6 @@ static void
 lane_done(KinRunnable *lane, KinTurn turn, TimestampTz later, bool *sync)
 {
 	lane->state = KIN_LANE_RESTING;
-	lane->worker = -1;
 	lane->suspected &= turn == KIN_TURN_LATER;
 	if (!lane->listed)
 	{
@@ -142,9 +141,8 @@ collect_workers(void)
 	for (int place = 0; place < kin_max_workers_setting; place++)
 	{
 		KinRunnable *lane = running[place];
-		KinWorkerView view;
+		KinWorkerView view = kin_pool_worker(place);
 
-		view = kin_pool_worker(place);
 		if (lane == NULL)
 		{
 			/* One that a former scheduler has left behind holds its lane's lock. */
@@ -197,11 +195,11 @@ take_due(void)
 		if (lane->at <= now)
 			kin_lane_make_ready(lane);
 		else
-			next = next == 0 ? lane->at : Min(next, lane->at);
+			next = kin_sooner(next, lane->at);
 	}
 	for (int place = 0; place < kin_max_workers_setting; place++)
 		if (checked[place] != 0 && kin_function_timeout_setting > 0)
-			next = next == 0 ? checked[place] : Min(next, checked[place]);
+			next = kin_sooner(next, checked[place]);
 	return next;
 }
 
@@ -273,7 +271,7 @@ count_coming(TimestampTz *next)
 		{
 			TimestampTz until = TimestampTzPlusMilliseconds(starts[place].at, WORKER_START_MS + 1);
 
-			*next = *next == 0 ? until : Min(*next, until);
+			*next = kin_sooner(*next, until);
 			n++;
 		}
 	}
@@ -289,7 +287,7 @@ start_worker(TimestampTz *next)
 
 	if (start_after > now)
 	{
-		*next = *next == 0 ? start_after : Min(*next, start_after);
+		*next = kin_sooner(*next, start_after);
 		return false;
 	}
 	place = kin_pool_claim_worker(&token);
@@ -299,7 +297,7 @@ start_worker(TimestampTz *next)
 	{
 		kin_pool_drop_worker(place, token);
 		start_after = TimestampTzPlusMilliseconds(now, RETRY_START_MS);
-		*next = *next == 0 ? start_after : Min(*next, start_after);
+		*next = kin_sooner(*next, start_after);
 		return false;
 	}
 	starts[place] = (Start){.token = token, .at = now};
@@ -347,7 +345,6 @@ give_out(TimestampTz *next)
 			if (kin_lanes.last_ready == lane)
 				kin_lanes.last_ready = previous;
 			lane->state = KIN_LANE_RUNNING;
-			lane->worker = place;
 			lane->news = false;
 			running[place] = lane;
 			checked[place] =
@@ -432,9 +429,7 @@ run(void)
 		bell_next = ring_bells(&sync);
 		if (sync)
 			continue;
-		if (bell_next != 0)
-			next = next == 0 ? bell_next : Min(next, bell_next);
-		kin_worker_sleep(next == 0 || read_again == 0 ? Max(next, read_again) : Min(next, read_again));
+		kin_worker_sleep(kin_sooner(kin_sooner(next, bell_next), read_again));
 	}
 }
 
@@ -442,6 +437,7 @@ void
 kin_scheduler_main(Datum arg)
 {
 	Oid database;
+	bool installed;
 
 	kin_worker_signals();
 	if (!kin_pool_attach_scheduler(DatumGetInt32(arg), kin_worker_token(), &database))
@@ -453,13 +449,10 @@ kin_scheduler_main(Datum arg)
 	checked = MemoryContextAllocZero(TopMemoryContext, kin_max_workers_setting * sizeof(TimestampTz));
 	kin_worker_report(NULL);
 	kin_worker_begin();
-	if (OidIsValid(get_extension_oid("kinesis", true)))
-	{
-		kin_worker_commit();
+	installed = OidIsValid(get_extension_oid("kinesis", true));
+	kin_worker_commit();
+	if (installed)
 		take_crashes();
-	}
-	else
-		kin_worker_commit();
 	run();
 	proc_exit(0);
 }

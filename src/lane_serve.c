@@ -14,21 +14,13 @@
 #include <sys/resource.h>
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "commands/dbcommands.h"
-#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "storage/ipc.h"
-#include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -77,16 +69,13 @@ static TimestampTz came_at; /* to this database */
 static void
 lane_context(void *arg)
 {
-	char uuid[UUID_LEN * 2 + 8];
 	const KinLane *lane = current;
-	char *p = uuid;
 
 	if (lane == NULL)
 		return;
-	for (int i = 0; i < UUID_LEN; i++)
-		p += sprintf(p, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", lane->uuid.data[i]);
-	errcontext("event source mapping %s of function %s.%s, stream %s, shard %s, attempt %d", uuid,
-			   lane->function_schema, lane->function_name, lane->stream_name, lane->shard_id, lane->attempts + 1);
+	errcontext("event source mapping %s of function %s.%s, stream %s, shard %s, attempt %d",
+			   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&lane->uuid))), lane->function_schema,
+			   lane->function_name, lane->stream_name, lane->shard_id, lane->attempts + 1);
 }
 
 /* After this the lane goes on; its failures are forgotten. */
@@ -167,12 +156,6 @@ call(KinLane *lane, KinBatch *batch, const KinCallWindow *window, int64 *from, J
 	return result;
 }
 
-static bool
-given_up(const KinLane *lane)
-{
-	return lane->maximum_retries >= 0 && lane->attempts > lane->maximum_retries;
-}
-
 /* Sends a batch to the destination, as the mapping's owner. */
 static void
 send_away(KinLane *lane, KinBatch *batch, const char *condition)
@@ -197,7 +180,7 @@ window_given_up(const KinLane *lane)
 {
 	if (lane->attempts == 0)
 		return NULL;
-	if (given_up(lane))
+	if (kin_lane_exhausted(lane))
 		return EXHAUSTED;
 	if (lane->maximum_age_us >= 0 &&
 		lane->window_start + lane->tumbling_us < kin_now_timestamp() - lane->maximum_age_us)
@@ -370,8 +353,7 @@ finish(KinLane *lane, KinBatch *batch, KinResponse response, int64 from, Jsonb *
 			lane->records++;
 		succeed(lane, from - 1);
 		/* The rest is the batch from now on. */
-		if (lane->nends == 0 || lane->ends[lane->nends - 1] > end)
-			lane->ends[lane->nends++] = end;
+		kin_lane_pin(lane, end);
 		lane->failures++;
 		lane->attempts = attempts;
 		lane->failing_since = failing_since;
@@ -433,7 +415,7 @@ take_turn(int64 lane_id)
 			kin_batch_gather(lane, batch->numbers[old - 1], batch);
 		return discard(lane, batch, TOO_OLD);
 	}
-	if (given_up(lane))
+	if (kin_lane_exhausted(lane))
 		return discard(lane, batch, EXHAUSTED);
 	due = batch_due(lane, batch);
 	if (due != 0)

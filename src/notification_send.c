@@ -72,7 +72,7 @@ kin_bells_ring(KinBell *bells, int n, bool *sync)
 			continue;
 		if (bell->not_before > now)
 		{
-			next = next == 0 ? bell->not_before : Min(next, bell->not_before);
+			next = kin_sooner(next, bell->not_before);
 			continue;
 		}
 		if (!begun)

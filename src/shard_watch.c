@@ -192,9 +192,9 @@ kin_watch_keep(const KinShardKey *key)
 	return place;
 }
 
-/* Which of these watches were rung since they were asked last.  Whoever rings sets the flag before the latch, so they are asked after the latch is reset. */
-static int
-take_rung(const int32 *places, int n, int *rung)
+/* Whoever rings sets the flag before the latch, so this comes after the latch is reset. */
+int
+kin_watch_rung(const int32 *places, int n, int *rung)
 {
 	int count = 0;
 
@@ -216,16 +216,10 @@ take_rung(const int32 *places, int n, int *rung)
 	return count;
 }
 
-int
-kin_watch_rung(const int32 *watches, int n, int *rung)
-{
-	return take_rung(watches, n, rung);
-}
-
 static bool
 was_rung(void)
 {
-	return take_rung(ours.place, ours.count, NULL) > 0;
+	return kin_watch_rung(ours.place, ours.count, NULL) > 0;
 }
 
 bool

@@ -17,7 +17,8 @@ extern bool kin_watch_sleep(long timeout_ms);
 
 /*
  * For processes that watch beyond the end of a transaction: begins to watch a shard until kin_watch_keep_none(), and returns the
- * watch.  kin_watch_rung() tells which of n watches (0 is none) had news since it was asked last, by their places in the array.
+ * watch.  kin_watch_rung() tells which of n watches (0 is none) had news since it was asked last, by their places in the array;
+ * rung may be NULL.
  */
 extern int32 kin_watch_keep(const KinShardKey *key);
 extern void kin_watch_keep_none(void);

@@ -16,7 +16,6 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -28,6 +27,7 @@
 #include "settings_define.h"
 #include "slice_make.h"
 #include "sql_run.h"
+#include "worker_start.h"
 
 typedef struct MakeRequest
 {
@@ -82,18 +82,11 @@ kin_slice_maker_main(Datum arg)
 static bool
 run_worker(const MakeRequest *request)
 {
-	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_notify_pid = MyProcPid,
-	};
+	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 
-	strlcpy(worker.bgw_name, "kinesis slice maker", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "kinesis slice maker", BGW_MAXLEN);
-	strlcpy(worker.bgw_library_name, "kinesis", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "kin_slice_maker_main", BGW_MAXLEN);
+	kin_worker_describe(&worker, "kinesis slice maker", "kin_slice_maker_main");
+	worker.bgw_notify_pid = MyProcPid;
 	memcpy(worker.bgw_extra, request, sizeof(*request));
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 		return false;

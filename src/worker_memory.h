@@ -10,7 +10,6 @@
 #include "worker_pool.h"
 
 #define KIN_SCHEDULERS_MAX 64
-#define KIN_REQUESTS_MAX   64
 #define KIN_NOBODY         (-1)
 
 typedef struct KinSchedulerPlace
@@ -53,9 +52,8 @@ typedef struct KinPool
 extern KinPool *kin_pool;
 extern LWLock *kin_pool_lock;
 
-/* The place of this process, if it is a scheduler, or a worker. */
+/* The place of this process, if it is a scheduler. */
 extern KinSchedulerPlace *kin_my_scheduler;
-extern KinWorkerPlace *kin_my_worker;
 
 /* No process: nothing is done. */
 extern void kin_set_latch_of(int pgprocno);

@@ -19,6 +19,9 @@
 
 PG_FUNCTION_INFO_V1(kin_running_lanes);
 
+static KinWorkerPlace *my_worker; /* the place of this process, if it is a worker */
+
+
 /* ---- A scheduler's side ---- */
 
 KinWorkerView
@@ -190,8 +193,7 @@ wake_schedulers(bool place_is_free)
 	{
 		KinSchedulerPlace *s = &kin_pool->schedulers[i];
 
-		if (s->state == KIN_SCHEDULER_RUNNING &&
-			(s->database == kin_my_worker->database || (place_is_free && s->waiting)))
+		if (s->state == KIN_SCHEDULER_RUNNING && (s->database == my_worker->database || (place_is_free && s->waiting)))
 			kin_set_latch_of(s->pgprocno);
 	}
 }
@@ -200,10 +202,10 @@ static void
 worker_exits(int code, Datum arg)
 {
 	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
-	kin_my_worker->view.state = KIN_WORKER_FREE;
-	kin_my_worker->pgprocno = KIN_NOBODY;
+	my_worker->view.state = KIN_WORKER_FREE;
+	my_worker->pgprocno = KIN_NOBODY;
 	wake_schedulers(true);
-	kin_my_worker = NULL;
+	my_worker = NULL;
 	LWLockRelease(kin_pool_lock);
 	ConditionVariableBroadcast(&kin_pool->gone);
 }
@@ -221,7 +223,7 @@ kin_pool_attach_worker(int place, int64 token, Oid *database)
 		w->pgprocno = MyProc->pgprocno;
 		w->view.pid = MyProcPid;
 		*database = w->database;
-		kin_my_worker = w;
+		my_worker = w;
 	}
 	LWLockRelease(kin_pool_lock);
 	if (ours)
@@ -235,13 +237,13 @@ kin_pool_next(KinAssignment *assignment)
 	bool busy;
 
 	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
-	if (kin_my_worker->view.state == KIN_WORKER_STARTING)
+	if (my_worker->view.state == KIN_WORKER_STARTING)
 	{
-		kin_my_worker->view.state = KIN_WORKER_IDLE;
+		my_worker->view.state = KIN_WORKER_IDLE;
 		wake_schedulers(false);
 	}
-	busy = kin_my_worker->view.state == KIN_WORKER_BUSY;
-	*assignment = kin_my_worker->view.assignment;
+	busy = my_worker->view.state == KIN_WORKER_BUSY;
+	*assignment = my_worker->view.assignment;
 	LWLockRelease(kin_pool_lock);
 	return busy;
 }
@@ -250,13 +252,13 @@ void
 kin_pool_done(KinTurn turn, TimestampTz later)
 {
 	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
-	kin_my_worker->view.state = kin_my_worker->orphan ? KIN_WORKER_IDLE : KIN_WORKER_DONE;
-	kin_my_worker->view.turn = turn;
-	kin_my_worker->view.later = later;
-	kin_my_worker->view.call_deadline = 0;
-	kin_my_worker->view.call_end = KIN_NO_CALL;
-	kin_my_worker->since = GetCurrentTimestamp();
-	wake_schedulers(kin_my_worker->view.assignment.suspected);
+	my_worker->view.state = my_worker->orphan ? KIN_WORKER_IDLE : KIN_WORKER_DONE;
+	my_worker->view.turn = turn;
+	my_worker->view.later = later;
+	my_worker->view.call_deadline = 0;
+	my_worker->view.call_end = KIN_NO_CALL;
+	my_worker->since = GetCurrentTimestamp();
+	wake_schedulers(my_worker->view.assignment.suspected);
 	LWLockRelease(kin_pool_lock);
 }
 
@@ -266,7 +268,7 @@ kin_pool_worker_must_leave(void)
 	bool leave;
 
 	LWLockAcquire(kin_pool_lock, LW_SHARED);
-	leave = kin_my_worker->leave && kin_my_worker->view.state != KIN_WORKER_DONE;
+	leave = my_worker->leave && my_worker->view.state != KIN_WORKER_DONE;
 	LWLockRelease(kin_pool_lock);
 	return leave;
 }
@@ -276,17 +278,17 @@ kin_pool_is_wanted(void)
 {
 	bool wanted = false;
 
-	LWLockAcquire(kin_pool_lock, LW_SHARED);
+	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < KIN_SCHEDULERS_MAX; i++)
 	{
 		KinSchedulerPlace *s = &kin_pool->schedulers[i];
 
 		if (s->state != KIN_SCHEDULER_RUNNING)
 			continue;
-		if (s->database == kin_my_worker->database)
+		if (s->database == my_worker->database)
 			wanted |= s->waiting;
 		else if (s->starving)
-			wanted = kin_my_worker->leave = true; /* the place is for another database */
+			wanted = my_worker->leave = true; /* the place is for another database */
 	}
 	LWLockRelease(kin_pool_lock);
 	return wanted;
@@ -298,9 +300,9 @@ kin_pool_worker_quits(void)
 	bool quits;
 
 	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
-	quits = kin_my_worker->view.state == KIN_WORKER_IDLE;
+	quits = my_worker->view.state == KIN_WORKER_IDLE;
 	if (quits)
-		kin_my_worker->leave = true;
+		my_worker->leave = true;
 	LWLockRelease(kin_pool_lock);
 	return quits;
 }
@@ -310,8 +312,8 @@ void
 kin_pool_call_begins(TimestampTz deadline, int64 end)
 {
 	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
-	kin_my_worker->view.call_deadline = deadline;
-	kin_my_worker->view.call_end = end;
+	my_worker->view.call_deadline = deadline;
+	my_worker->view.call_end = end;
 	LWLockRelease(kin_pool_lock);
 }
 
@@ -324,7 +326,7 @@ kin_pool_call_ends(void)
 int
 kin_pool_my_place(void)
 {
-	return kin_my_worker ? (int) (kin_my_worker - kin_pool->workers) : -1;
+	return my_worker ? (int) (my_worker - kin_pool->workers) : -1;
 }
 
 /* kinesis._running_lanes(): (lane_id, pid, since) of the workers of this database that have a lane. */

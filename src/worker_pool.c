@@ -17,7 +17,6 @@
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/condition_variable.h"
@@ -38,7 +37,6 @@ PG_FUNCTION_INFO_V1(kin_ring_scheduler);
 KinPool *kin_pool;
 LWLock *kin_pool_lock;
 KinSchedulerPlace *kin_my_scheduler;
-KinWorkerPlace *kin_my_worker;
 
 static bool ring_at_commit;
 
@@ -231,14 +229,14 @@ kin_pool_attach_launcher(void)
 }
 
 bool
-kin_pool_take_requests(Oid *databases, int most, int *count)
+kin_pool_take_requests(Oid *databases, int *count)
 {
 	bool all;
 
 	LWLockAcquire(kin_pool_lock, LW_EXCLUSIVE);
-	*count = Min(kin_pool->nrequests, most);
+	*count = kin_pool->nrequests;
 	memcpy(databases, kin_pool->requests, *count * sizeof(Oid));
-	all = kin_pool->look_at_all || kin_pool->nrequests > most;
+	all = kin_pool->look_at_all;
 	kin_pool->nrequests = 0;
 	kin_pool->look_at_all = false;
 	LWLockRelease(kin_pool_lock);

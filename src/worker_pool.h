@@ -14,8 +14,7 @@ typedef enum KinTurn
 	KIN_TURN_MORE,  /* there is more to do, but others wait for a worker */
 	KIN_TURN_WAIT,  /* the same, but to be looked at again when the time has come that goes with it */
 	KIN_TURN_LATER, /* not before that time, whatever comes */
-	KIN_TURN_SYNC,  /* the set of lanes has to change: a shard is done, or a mapping is gone */
-	KIN_TURN_LOST   /* the worker has ended in the middle */
+	KIN_TURN_SYNC   /* the set of lanes has to change: a shard is done, or a mapping is gone */
 } KinTurn;
 
 /* What a worker is to work on. */
@@ -38,6 +37,8 @@ typedef enum KinWorkerState
 } KinWorkerState;
 
 #define KIN_NO_CALL (-2)
+
+#define KIN_REQUESTS_MAX 64
 
 /* A worker as its scheduler sees it. */
 typedef struct KinWorkerView
@@ -70,8 +71,8 @@ extern void kin_pool_release(void);
 
 extern void kin_pool_attach_launcher(void);
 
-/* Databases that were rung since the last call; true when all are to be looked at. */
-extern bool kin_pool_take_requests(Oid *databases, int most, int *count);
+/* Databases that were rung since the last call, with room for KIN_REQUESTS_MAX; true when all are to be looked at. */
+extern bool kin_pool_take_requests(Oid *databases, int *count);
 
 /* A place for a scheduler; -1 when there is none, when it has one, or when the database is held.  The token goes to it. */
 extern int kin_pool_claim_scheduler(Oid database, int64 *token);

@@ -53,21 +53,28 @@ kin_worker_connect(Oid database)
 			SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+void
+kin_worker_describe(BackgroundWorker *worker, const char *type, const char *function)
+{
+	*worker = (BackgroundWorker){
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+	};
+	strlcpy(worker->bgw_name, type, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
+	strlcpy(worker->bgw_library_name, "kinesis", BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
+}
+
 bool
 kin_worker_register(const char *type, const char *function, int place, int64 token)
 {
 	static TimestampTz complained;
-	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_notify_pid = MyProcPid,
-	};
+	BackgroundWorker worker;
 
-	strlcpy(worker.bgw_name, type, BGW_MAXLEN);
-	strlcpy(worker.bgw_type, type, BGW_MAXLEN);
-	strlcpy(worker.bgw_library_name, "kinesis", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+	kin_worker_describe(&worker, type, function);
+	worker.bgw_notify_pid = MyProcPid;
 	worker.bgw_main_arg = Int32GetDatum(place);
 	memcpy(worker.bgw_extra, &token, sizeof(token));
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))

@@ -5,6 +5,17 @@
 #define KIN_WORKER_START_H
 
 #include "datatype/timestamp.h"
+#include "postmaster/bgworker.h"
+
+/* The earlier of two times, of which 0 is never. */
+static inline TimestampTz
+kin_sooner(TimestampTz a, TimestampTz b)
+{
+	return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+/* A background process of this name that runs a function of ours, from the end of recovery on, and is not started again. */
+extern void kin_worker_describe(BackgroundWorker *worker, const char *type, const char *function);
 
 /* Signals; the first thing in a process. */
 extern void kin_worker_signals(void);
