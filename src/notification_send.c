@@ -19,15 +19,48 @@
 #include "utils/acl.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "notification_send.h"
 #include "position_find.h"
+#include "sequence_number.h"
+#include "shard_walk.h"
 #include "worker_start.h"
 
-#define PAUSE_MS 5
+#define PAUSE_MS     5
+#define LOOK_BACK_MS 60000 /* what came while there was no scheduler: so long it may take until there is one again */
+
+/*
+ * The last record behind "floor" that can be read, where "last" is the last number of which it is settled whether it can; -1 when
+ * there is none.  Mostly it is "last" itself; where puts were rolled back it is looked for further and further before it.
+ */
+static int64
+last_readable(KinStream *stream, KinShard *shard, int64 last, int64 floor)
+{
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64 found = -1;
+	int64 after = last;
+
+	for (int64 step = 1; found < 0 && after > floor; step *= 4)
+	{
+		KinShardWalk walk;
+		int64 number;
+
+		after = Max(last - step, floor);
+		kin_walk_begin(&walk, stream, shard, snapshot, after);
+		while (kin_walk_next(&walk, &number) != NULL)
+		{
+			CHECK_FOR_INTERRUPTS();
+			found = number;
+		}
+		kin_walk_end(&walk);
+	}
+	UnregisterSnapshot(snapshot);
+	return found;
+}
 
 /* Sends for one shard, if it can be read further than it was said; true when it is closed, and others have come in its place. */
 static bool
@@ -38,22 +71,26 @@ ring(KinBell *bell)
 	KinShard *shard = stream ? kin_shard_by_index(stream, bell->shard_index) : NULL;
 	StringInfoData payload;
 	int64 last;
+	int64 readable;
 
 	if (shard == NULL)
 		return false; /* gone, and the scheduler will hear of it */
 	last = kin_position_find(stream, shard, &latest);
 	if (last <= bell->last)
 		return shard->ending_number >= 0;
+	readable = last_readable(stream, shard, last, bell->last >= 0 ? bell->last : last - kin_number_of_ms(LOOK_BACK_MS));
+	bell->last = Max(last, readable);
+	if (readable < 0)
+		return shard->ending_number >= 0;
 	initStringInfo(&payload);
 	appendStringInfoString(&payload, "{\"stream_name\": ");
 	escape_json(&payload, stream->name);
 	appendStringInfo(&payload, ", \"shard_id\": \"%s\", \"sequence_number\": " INT64_FORMAT "}",
-					 kin_shard_id(shard->index), last);
+					 kin_shard_id(shard->index), readable);
 	for (int i = 0; i < bell->nchannels; i++)
 		if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(bell->owners[i])) &&
 			pg_class_aclcheck(stream->table, bell->owners[i], ACL_SELECT) == ACLCHECK_OK)
 			Async_Notify(bell->channels[i], payload.data);
-	bell->last = last;
 	return shard->ending_number >= 0;
 }
 
