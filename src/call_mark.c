@@ -42,7 +42,8 @@ typedef struct Mark
 typedef struct MarkList
 {
 	int64 run; /* tells this run of the server from those before */
-	int n;
+	int found; /* when this run began */
+	int n;     /* not taken yet */
 	Mark marks[MARKS_MAX];
 } MarkList;
 
@@ -129,7 +130,10 @@ kin_call_marks_collect(void)
 	{
 		/* One of this run belongs to a worker that lives: only the launcher has been started again. */
 		if (mark.run != 0 && mark.run != list->run && list->n < MARKS_MAX)
+		{
 			list->marks[list->n++] = mark;
+			list->found++;
+		}
 		if (mark.run != list->run)
 		{
 			Mark none = {0};
@@ -153,7 +157,10 @@ kin_call_marks_take(KinCallMark *calls, int most)
 	for (int i = 0; i < list->n; i++)
 	{
 		if (list->marks[i].database == MyDatabaseId && n < most)
-			calls[n++] = list->marks[i].call;
+		{
+			calls[n] = list->marks[i].call;
+			calls[n++].alone = list->found == 1;
+		}
 		else
 			list->marks[kept++] = list->marks[i];
 	}

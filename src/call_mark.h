@@ -9,6 +9,7 @@ typedef struct KinCallMark
 {
 	int64 lane_id;
 	int64 end;
+	bool alone; /* no other function was running, in any database */
 } KinCallMark;
 
 /* In a worker: from now on, or no longer, a function runs for this lane. */

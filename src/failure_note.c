@@ -175,10 +175,11 @@ disable_mapping(const KinLane *lane)
 }
 
 static TimestampTz
-note_lost(int64 lane_id, int64 end, bool crashed)
+note_lost(int64 lane_id, int64 end, KinLoss loss)
 {
 	KinLane *lane;
 	TimestampTz retry_at = GetCurrentTimestamp();
+	bool crashed = loss != KIN_LOST_WORKER;
 	ErrorData error = {
 		.sqlerrcode = crashed ? ERRCODE_CRASH_SHUTDOWN : ERRCODE_ADMIN_SHUTDOWN,
 		.message =
@@ -198,7 +199,14 @@ note_lost(int64 lane_id, int64 end, bool crashed)
 		/* Pinned, as any that fails: what has come meanwhile was not tried, and must not be given up with it. */
 		if (end > lane->checkpoint)
 			kin_lane_pin(lane, end);
-		count_failure(lane, NULL);
+		/* Suspects run one at a time: whose fault it is not has its next attempt without one whose fault it may be. */
+		if (loss == KIN_LOST_SERVER && lane->crashes == 0)
+		{
+			lane->invocations++;
+			lane->failures++;
+		}
+		else
+			count_failure(lane, NULL);
 		if (crashed)
 		{
 			lane->crashes++;
@@ -214,7 +222,7 @@ note_lost(int64 lane_id, int64 end, bool crashed)
 }
 
 TimestampTz
-kin_failure_lost(int64 lane_id, int64 end, bool crashed)
+kin_failure_lost(int64 lane_id, int64 end, KinLoss loss)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile TimestampTz retry_at = GetCurrentTimestamp() + FIRST_RETRY_US;
@@ -224,7 +232,7 @@ kin_failure_lost(int64 lane_id, int64 end, bool crashed)
 	/* A scheduler has other lanes to see to: what can't be noted is tried again without being counted. */
 	PG_TRY();
 	{
-		retry_at = note_lost(lane_id, end, crashed);
+		retry_at = note_lost(lane_id, end, loss);
 	}
 	PG_CATCH();
 	{

@@ -25,11 +25,18 @@ typedef enum KinPhase
 extern TimestampTz kin_failure_note(int64 lane_id, const KinLane *failed, const KinBatch *batch, KinPhase phase,
 									const ErrorData *error);
 
+typedef enum KinLoss
+{
+	KIN_LOST_WORKER,
+	KIN_LOST_SERVER_ALONE, /* it crashed, and no other function was running */
+	KIN_LOST_SERVER        /* it crashed, by this function or another one */
+} KinLoss;
+
 /*
- * The worker of this lane has ended in the middle of a turn; crashed: and the server with it.  end: the last record that the
- * function was running with, KIN_NO_CALL when it was not.
+ * The worker of this lane has ended in the middle of a turn, maybe with the server.  end: the last record that the function was
+ * running with, KIN_NO_CALL when it was not.
  */
-extern TimestampTz kin_failure_lost(int64 lane_id, int64 end, bool crashed);
+extern TimestampTz kin_failure_lost(int64 lane_id, int64 end, KinLoss loss);
 
 /* When a lane that fails is tried again: it waits as long as it has been failing, within limits, and a random part less. */
 extern TimestampTz kin_failure_retry_at(const KinLane *lane);

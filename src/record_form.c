@@ -22,6 +22,11 @@
 
 #define RECORD_HOFF     MAXALIGN(SizeofHeapTupleHeader)
 #define ENCRYPTION_NONE "NONE"
+#define FIRST_SIZE      8192
+#define USUAL_SIZE_MAX  ((Size) 8 * 1024 * 1024)
+
+/* Room to begin with: the next array is mostly as large as the last one, and growing to it by doubling would copy it twice. */
+static Size usual_size = FIRST_SIZE;
 
 struct varlena *
 kin_inline_data(struct varlena *data)
@@ -102,7 +107,7 @@ kin_records_begin(KinRecordArray *array, Oid type)
 	kin_record_header(&array->header, type);
 	array->count = 0;
 	array->used = ARR_OVERHEAD_NONULLS(1);
-	array->size = 8192;
+	array->size = usual_size;
 	array->buffer = palloc(array->size);
 	array->bytes = 0;
 }
@@ -147,6 +152,7 @@ kin_records_finish(KinRecordArray *array)
 	if (array->count == 0)
 		return PointerGetDatum(construct_empty_array(array->type));
 	SET_VARSIZE(result, array->used);
+	usual_size = Min(Max(array->used + array->used / 8, FIRST_SIZE), USUAL_SIZE_MAX);
 	result->ndim = 1;
 	result->dataoffset = 0;
 	result->elemtype = array->type;

@@ -347,17 +347,3 @@ kin_slice_tail(Relation rel)
 	}
 	return -1;
 }
-
-/* Fixed places by the layout of kinesis.stored_record: bigint, integer, then two varlenas, none null. */
-void
-kin_tuple_fields(HeapTupleHeader tuple, struct varlena **key, struct varlena **data)
-{
-	char *base = (char *) tuple + tuple->t_hoff;
-	Size off = sizeof(int64) + sizeof(int32);
-
-	off = att_align_pointer(off, TYPALIGN_INT, -1, base + off);
-	*key = (struct varlena *) (base + off);
-	off += VARSIZE_ANY(base + off);
-	off = att_align_pointer(off, TYPALIGN_INT, -1, base + off);
-	*data = (struct varlena *) (base + off);
-}

@@ -64,7 +64,21 @@ kin_tuple_number(HeapTupleHeader tuple)
 	return number;
 }
 
-/* Partition key and data of a stored record, as varlenas in the tuple (data may be toasted). */
-extern void kin_tuple_fields(HeapTupleHeader tuple, struct varlena **key, struct varlena **data);
+/*
+ * Partition key and data of a stored record, as varlenas in the tuple (data may be toasted).  Fixed places by the layout of
+ * kinesis.stored_record: bigint, integer, then two varlenas, none null.
+ */
+static inline void
+kin_tuple_fields(HeapTupleHeader tuple, struct varlena **key, struct varlena **data)
+{
+	char *base = (char *) tuple + tuple->t_hoff;
+	Size off = sizeof(int64) + sizeof(int32);
+
+	off = att_align_pointer(off, TYPALIGN_INT, -1, base + off);
+	*key = (struct varlena *) (base + off);
+	off += VARSIZE_ANY(base + off);
+	off = att_align_pointer(off, TYPALIGN_INT, -1, base + off);
+	*data = (struct varlena *) (base + off);
+}
 
 #endif

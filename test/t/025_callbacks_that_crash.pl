@@ -69,6 +69,22 @@ put_data($node, 'endless', 'a');
 wait_until_done($node, 'endless');
 is(worked_of($node, 'endless'), 'bad a', 'it goes on when it is enabled again');
 
+# Several functions were running when the server crashed: a call is not held against one whose fault it is not.
+my $lock = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'SELECT pg_advisory_lock(1), pg_sleep(1000)' ], '>', '/dev/null', '2>', '/dev/null');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"), 'the lock is held until the crash');
+make_mapping($node, 'bystander', 'PERFORM pg_advisory_xact_lock(1);', maximum_retry_attempts => 0, on_failure => "'table:discarded'");
+put_data($node, 'bystander', 'a');
+wait_for_call('bystander', '1: a');
+make_mapping($node, 'culprit', $crash_if_bad, maximum_retry_attempts => 0, on_failure => "'table:discarded'");
+put_once('culprit', 'bad');
+wait_for_call('culprit', '1: bad');
+$lock->finish;
+wait_until_done($node, $_) foreach 'bystander', 'culprit';
+is_deeply([ discarded_of($node, 'bystander') ], [], 'the batch of a function that only ran at the same time is not given up');
+is(worked_of($node, 'bystander'), 'a', 'it is worked on');
+is(scalar(() = discarded_of($node, 'culprit')), 1, 'that of the one that crashes is');
+is(crashes(), 7, 'after the second crash');
+
 put_data($node, 'innocent', 'b');
 wait_until_done($node, 'innocent');
 is(worked_of($node, 'innocent'), 'a b', 'another mapping is not harmed');
