@@ -228,6 +228,7 @@ CREATE TABLE kinesis.event_source_mapping (
     maximum_retry_attempts int NOT NULL,        -- -1: for ever
     bisect_batch_on_function_error boolean NOT NULL,
     on_failure text,
+    on_failure_owner regrole,                   -- of a table or function there, when it was chosen
     report_batch_item_failures boolean NOT NULL,
     tumbling_window interval NOT NULL,
     filter_criteria jsonb,
@@ -2575,6 +2576,14 @@ BEGIN
 END
 $$;
 
+-- Whose the table or function of a destination is.
+CREATE FUNCTION kinesis._destination_owner(on_failure text) RETURNS regrole
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE d.parts[1] WHEN 'table' THEN (SELECT r.relowner FROM pg_class r WHERE r.oid = to_regclass(d.parts[2]))
+        WHEN 'function' THEN (SELECT p.proowner FROM pg_proc p WHERE p.oid = to_regprocedure(d.parts[2] || '(jsonb)')) END::regrole
+    FROM regexp_match(on_failure, '^(table|function):(.*)$') d(parts)
+$$;
+
 CREATE FUNCTION kinesis._check_between(field text, value numeric, low numeric, high numeric) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -2702,6 +2711,7 @@ BEGIN
     m.function_name := f.name;
     m.takes_records := f.takes_records;
     m.on_failure := kinesis._find_destination(on_failure, m.owner, s.stream_id, 'CreateEventSourceMapping');
+    m.on_failure_owner := kinesis._destination_owner(m.on_failure);
     -- The stream stays until we are done, and so do its shards.
     SELECT * INTO s FROM kinesis.stream x WHERE x.stream_id = m.stream_id FOR KEY SHARE;
     PERFORM kinesis._require_active(s, split_part(m.event_source_arn, '/consumer/', 1));
@@ -2759,6 +2769,7 @@ BEGIN
     END IF;
     IF on_failure IS NOT NULL THEN
         m.on_failure := kinesis._find_destination(on_failure, m.owner, m.stream_id, 'UpdateEventSourceMapping');
+        m.on_failure_owner := kinesis._destination_owner(m.on_failure);
     END IF;
     PERFORM kinesis._check_windows(m);
     IF m.enabled AND NOT was_enabled AND (m.stream_id IS NULL OR (m.event_source_arn LIKE '%/consumer/%' AND NOT EXISTS (
@@ -2772,7 +2783,7 @@ BEGIN
     UPDATE kinesis.event_source_mapping x SET function_schema = m.function_schema, function_name = m.function_name, takes_records = m.takes_records, function_owner = m.function_owner, enabled = m.enabled,
         batch_size = m.batch_size, maximum_batching_window = m.maximum_batching_window, parallelization_factor = m.parallelization_factor,
         maximum_record_age = m.maximum_record_age, maximum_retry_attempts = m.maximum_retry_attempts, bisect_batch_on_function_error = m.bisect_batch_on_function_error,
-        on_failure = m.on_failure, report_batch_item_failures = m.report_batch_item_failures, tumbling_window = m.tumbling_window, filter_criteria = m.filter_criteria,
+        on_failure = m.on_failure, on_failure_owner = m.on_failure_owner, report_batch_item_failures = m.report_batch_item_failures, tumbling_window = m.tumbling_window, filter_criteria = m.filter_criteria,
         transition = CASE WHEN m.enabled = was_enabled THEN 'Updating' WHEN m.enabled THEN 'Enabling' ELSE 'Disabling' END,
         state_transition_reason = m.state_transition_reason, last_modified = kinesis._now()
         WHERE x.uuid = m.uuid;
@@ -3021,7 +3032,8 @@ CREATE VIEW kinesis.event_source_mapping_lanes WITH (security_barrier) AS
         r.pid, nullif(l.checkpoint, -1) AS checkpoint, l.attempts, l.retry_at, l.last_result, l.processed_at,
         -- An error may quote data; who only knows of the stream is not told.
         l.last_error ->> 'sqlstate' AS error_sqlstate, CASE WHEN v.sees_errors THEN l.last_error ->> 'message' END AS error_message,
-        CASE WHEN v.sees_errors THEN l.last_error ->> 'detail' END AS error_detail, CASE WHEN v.sees_errors THEN l.last_error ->> 'context' END AS error_context,
+        CASE WHEN v.sees_errors THEN l.last_error ->> 'detail' END AS error_detail,
+        CASE WHEN v.sees_errors THEN l.last_error ->> 'hint' END AS error_hint, CASE WHEN v.sees_errors THEN l.last_error ->> 'context' END AS error_context,
         l.invocations, l.failures, l.records, l.discarded
     FROM kinesis.mapping_lane l
     JOIN kinesis.event_source_mapping m USING (uuid)

@@ -8,10 +8,13 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 
 #include "access_check.h"
 #include "error_report.h"
@@ -70,6 +73,33 @@ kin_require_right(KinStream *stream, Oid role, KinRight right, const char *opera
 						   quote_identifier(user))
 				 : errhint("The %s right on the stream is missing: SELECT kinesis.grant_stream(%s, %s, '%s').",
 						   kinds[right], quote_literal_cstr(stream->name), quote_literal_cstr(user), kinds[right])));
+}
+
+Oid
+kin_owner_of(int cache, Oid object)
+{
+	HeapTuple tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
+	Oid owner = InvalidOid;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	if (cache == PROCOID)
+		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	else if (cache == RELOID)
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+void
+kin_require_chosen(Oid owner, Oid owner_then, Oid role, const char *object)
+{
+	if (owner == owner_then || owner == role || superuser_arg(owner))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("%s belongs to another role than the one that the event source mapping was made for", object),
+			 errhint("If that is as it should be, name it again with kinesis.update_event_source_mapping().")));
 }
 
 /* kinesis._require(stream_id, right, operation): the same for control-plane code in SQL. */

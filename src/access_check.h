@@ -18,6 +18,15 @@ typedef enum KinRight
 /* Raises AccessDeniedException unless the role may; stream is NULL for KIN_RIGHT_CREATE only. */
 extern void kin_require_right(KinStream *stream, Oid role, KinRight right, const char *operation);
 
+/* The owner of a function (PROCOID) or table (RELOID); InvalidOid when it is gone. */
+extern Oid kin_owner_of(int cache, Oid object);
+
+/*
+ * Raises an error when a function or table that code runs by its name, with the rights of a role, belongs to somebody who did not own
+ * it when it was chosen: whoever may write to its schema could have put it there.  object: as messages name it.
+ */
+extern void kin_require_chosen(Oid owner, Oid owner_then, Oid role, const char *object);
+
 /* The role on whose behalf control-plane code runs: see control_call.c. */
 extern Oid kin_caller(void);
 

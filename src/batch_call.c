@@ -56,26 +56,6 @@
 
 static bool under_way; /* the owner's code may be running, or still be to run in this transaction */
 
-/*
- * A mapping names its function, and whoever may write to that schema could put another one there, to have it called with the
- * mapping's owner's rights.
- */
-static void
-check_function_owner(const KinLane *lane, Oid function)
-{
-	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Oid owner = HeapTupleIsValid(tuple) ? ((Form_pg_proc) GETSTRUCT(tuple))->proowner : InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	if (owner != lane->function_owner && owner != lane->owner && !superuser_arg(owner))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("function %s.%s belongs to another role than the one that the mapping was made for",
-							   lane->function_schema, lane->function_name),
-						errhint("If that is as it should be, name the function again: SELECT "
-								"kinesis.update_event_source_mapping(uuid, function_name => '...').")));
-}
-
 Oid
 kin_batch_function(const KinLane *lane)
 {
@@ -110,7 +90,8 @@ kin_batch_function(const KinLane *lane)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("function %s must return jsonb%s", NameListToString(name),
 															lane->takes_records ? " or void" : "")));
-	check_function_owner(lane, function);
+	kin_require_chosen(kin_owner_of(PROCOID, function), lane->function_owner, lane->owner,
+					   psprintf("function %s", NameListToString(name)));
 	if (!kin_may_execute(function, lane->owner))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("role %s may not execute function %s", GetUserNameFromId(lane->owner, false),
@@ -235,9 +216,7 @@ kin_batch_call(const KinLane *lane, Oid function, Datum records, int64 end, cons
 		arguments[0] = event(lane, records, window);
 
 	kin_call_begin(lane, end);
-	nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", psprintf("%s, pg_temp", quote_identifier(lane->function_schema)),
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	nest = kin_pin_path(lane->function_schema);
 	fmgr_info(function, &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, lane->takes_records ? 2 : 1, InvalidOid, NULL, NULL);
 	for (int i = 0; i < 2; i++)

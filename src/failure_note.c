@@ -268,6 +268,6 @@ kin_failure_discard(const KinLane *lane, Datum records, const char *condition)
 		lane->last_error ? JsonbPGetDatum(lane->last_error) : DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
 	record = DatumGetJsonbP(kin_run_sql("_invocation_record", 8, types, values));
 	kin_call_begin(lane, KIN_NO_CALL);
-	kin_failure_send(lane->on_failure, record);
+	kin_failure_send(lane->on_failure, lane->on_failure_owner, record);
 	kin_call_check_deferred();
 }

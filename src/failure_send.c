@@ -15,14 +15,19 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "access_check.h"
 #include "failure_send.h"
 #include "record_put.h"
+#include "sql_run.h"
 
 #define OPERATION "PutRecord"
 
@@ -103,6 +108,7 @@ run_with_record(const char *form, List *names, Jsonb *record)
 	Datum values[] = {JsonbPGetDatum(record)};
 	char *query;
 	int result;
+	int nest = kin_pin_path(strVal(linitial(names)));
 
 	SPI_connect();
 	query = psprintf(form, name);
@@ -110,41 +116,46 @@ run_with_record(const char *form, List *names, Jsonb *record)
 	if (result < 0)
 		elog(ERROR, "\"%s\" failed: %s", query, SPI_result_code_string(result));
 	SPI_finish();
+	AtEOXact_GUC(true, nest);
 }
 
 static void
-send_to_table(const char *name, Jsonb *record)
+send_to_table(const char *name, Oid owner_then, Jsonb *record)
 {
 	List *names = qualified_name(name);
+	Oid table = RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, true);
 
-	if (!OidIsValid(RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, true)))
+	if (!OidIsValid(table))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("destination table %s does not exist", name)));
+	kin_require_chosen(kin_owner_of(RELOID, table), owner_then, GetUserId(), psprintf("table %s", name));
 	run_with_record("INSERT INTO %s (invocation_record) VALUES ($1)", names, record);
 }
 
 static void
-send_to_function(const char *name, Jsonb *record)
+send_to_function(const char *name, Oid owner_then, Jsonb *record)
 {
 	List *names = qualified_name(name);
 	Oid types[] = {JSONBOID};
+	Oid function = LookupFuncName(names, lengthof(types), types, true);
 
-	if (!OidIsValid(LookupFuncName(names, lengthof(types), types, true)))
+	if (!OidIsValid(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("destination function %s(jsonb) does not exist", name)));
+	kin_require_chosen(kin_owner_of(PROCOID, function), owner_then, GetUserId(), psprintf("function %s", name));
 	run_with_record("SELECT %s($1)", names, record);
 }
 
 void
-kin_failure_send(const char *on_failure, Jsonb *record)
+kin_failure_send(const char *on_failure, Oid owner_then, Jsonb *record)
 {
 	const char *name;
 
 	if ((name = destination_in(on_failure, "stream")) != NULL)
 		send_to_stream(name, record);
 	else if ((name = destination_in(on_failure, "table")) != NULL)
-		send_to_table(name, record);
+		send_to_table(name, owner_then, record);
 	else if ((name = destination_in(on_failure, "function")) != NULL)
-		send_to_function(name, record);
+		send_to_function(name, owner_then, record);
 	else
 		elog(ERROR, "unknown kind of destination \"%s\"", on_failure);
 }
@@ -153,6 +164,6 @@ kin_failure_send(const char *on_failure, Jsonb *record)
 Datum
 kin_send_failure(PG_FUNCTION_ARGS)
 {
-	kin_failure_send(text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_JSONB_P(1));
+	kin_failure_send(text_to_cstring(PG_GETARG_TEXT_PP(0)), InvalidOid, PG_GETARG_JSONB_P(1));
 	PG_RETURN_VOID();
 }

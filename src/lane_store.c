@@ -61,6 +61,7 @@ enum
 	MAPPING_MAXIMUM_RETRIES,
 	MAPPING_BISECTS,
 	MAPPING_ON_FAILURE,
+	MAPPING_ON_FAILURE_OWNER,
 	MAPPING_REPORTS_FAILURES,
 	MAPPING_TUMBLING_WINDOW,
 	MAPPING_FILTER,
@@ -201,6 +202,12 @@ int64_or(const Row *row, int column, int64 if_null)
 	return row->nulls[column] ? if_null : DatumGetInt64(row->values[column]);
 }
 
+static Oid
+oid_or_invalid(const Row *row, int column)
+{
+	return row->nulls[column] ? InvalidOid : DatumGetObjectId(row->values[column]);
+}
+
 static char *
 text_or_null(const Row *row, int column)
 {
@@ -280,14 +287,14 @@ read_mapping(KinLane *lane, const Row *row)
 	lane->function_schema = pstrdup(NameStr(*DatumGetName(row->values[MAPPING_SCHEMA])));
 	lane->function_name = pstrdup(NameStr(*DatumGetName(row->values[MAPPING_FUNCTION])));
 	lane->takes_records = DatumGetBool(row->values[MAPPING_TAKES_RECORDS]);
-	lane->function_owner =
-		row->nulls[MAPPING_FUNCTION_OWNER] ? InvalidOid : DatumGetObjectId(row->values[MAPPING_FUNCTION_OWNER]);
+	lane->function_owner = oid_or_invalid(row, MAPPING_FUNCTION_OWNER);
 	lane->batch_size = DatumGetInt32(row->values[MAPPING_BATCH_SIZE]);
 	lane->batching_window_us = interval_us(row, MAPPING_BATCHING_WINDOW, 0);
 	lane->maximum_age_us = interval_us(row, MAPPING_MAXIMUM_AGE, -1);
 	lane->maximum_retries = DatumGetInt32(row->values[MAPPING_MAXIMUM_RETRIES]);
 	lane->bisects = DatumGetBool(row->values[MAPPING_BISECTS]);
 	lane->on_failure = text_or_null(row, MAPPING_ON_FAILURE);
+	lane->on_failure_owner = oid_or_invalid(row, MAPPING_ON_FAILURE_OWNER);
 	lane->reports_failures = DatumGetBool(row->values[MAPPING_REPORTS_FAILURES]);
 	lane->tumbling_us = interval_us(row, MAPPING_TUMBLING_WINDOW, 0);
 	lane->filter = jsonb_or_null(row, MAPPING_FILTER);

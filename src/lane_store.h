@@ -24,7 +24,8 @@ typedef struct KinLane
 	int64 maximum_age_us; /* -1 = any age */
 	int maximum_retries;  /* -1 = for ever */
 	bool bisects;
-	char *on_failure; /* NULL = what is given up is only counted */
+	char *on_failure;     /* NULL = what is given up is only counted */
+	Oid on_failure_owner; /* of the table or function there, when it was chosen */
 	bool reports_failures;
 	int64 tumbling_us; /* 0 = no windows */
 	Jsonb *filter;     /* or NULL */

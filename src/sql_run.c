@@ -76,6 +76,16 @@ kin_pin_settings(void)
 	return nest;
 }
 
+int
+kin_pin_path(const char *schema)
+{
+	int nest = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", psprintf("%s, pg_temp", quote_identifier(schema)), PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
 Datum
 kin_run_sql(const char *function, int nargs, const Oid *types, const Datum *values)
 {
