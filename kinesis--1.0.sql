@@ -2288,6 +2288,18 @@ CREATE VIEW kinesis.group_members WITH (security_barrier) AS
     FROM kinesis.groups g JOIN kinesis.consumer_group c USING (group_name) JOIN kinesis.group_member m USING (group_id);
 COMMENT ON VIEW kinesis.group_members IS 'The members of these groups.';
 
+CREATE VIEW kinesis.group_leases WITH (security_barrier) AS
+    SELECT g.group_name, s.stream_name::text, kinesis._shard_id(l.shard_index) AS shard_id,
+        CASE WHEN l.ended THEN 'SHARD_END' WHEN w.waits_for IS NOT NULL THEN 'WAITING_ON_PARENT_SHARDS' WHEN m.member_name IS NULL THEN 'UNOWNED' ELSE 'PROCESSING' END AS state,
+        m.member_name::text, l.token AS lease_token, nullif(l.checkpoint, -1) AS checkpoint, l.sub_sequence_number, l.checkpointed_at, l.owner_switches, w.waits_for
+    FROM kinesis.groups g JOIN kinesis.consumer_group c USING (group_name) JOIN kinesis.lease l USING (group_id) JOIN kinesis.stream s USING (stream_id)
+        LEFT JOIN kinesis.group_member m ON m.group_id = l.group_id AND m.member_name = l.owner AND NOT l.ended AND kinesis._is_alive(m)
+        CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(kinesis._shard_id(p.shard_index) ORDER BY p.shard_index) AS waits_for FROM kinesis.shard h
+            JOIN kinesis.lease p ON p.group_id = l.group_id AND p.stream_id = l.stream_id AND p.shard_index IN (h.parent_shard, h.adjacent_parent_shard) AND NOT p.ended
+            WHERE h.stream_id = l.stream_id AND h.shard_index = l.shard_index) w;
+COMMENT ON VIEW kinesis.group_leases IS
+'The shards of these groups, a row each: state (PROCESSING, UNOWNED, WAITING_ON_PARENT_SHARDS: waits_for has them, SHARD_END), the member that has it, its lease token and checkpoint, and how often it has changed hands since. group_lag() tells how far behind they are, too.';
+
 ---------------------------------------------------------------------------------------------------------------------
 -- Event source mappings: filters
 ---------------------------------------------------------------------------------------------------------------------
@@ -3302,7 +3314,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WHERE p.pronamespace = 'kinesis'::regnamespace AND p.proname = ANY (
         ARRAY['describe_stream', 'describe_stream_summary', 'list_streams', 'list_shards', 'list_tags_for_stream', 'list_tags_for_resource',
               'describe_limits', 'describe_stream_consumer', 'list_stream_consumers', 'shard_for_key', 'stream_table', '_may_describe', '_shard_description', '_shard_id', '_expired_before', '_stream_arn',
-              '_now', '_region', '_account_id', '_home', '_may_change', '_mapping_arn', '_running_lanes'] ||
+              '_now', '_region', '_account_id', '_home', '_may_change', '_mapping_arn', '_running_lanes', '_is_alive', '_session_is_alive'] ||
         CASE WHEN kind IN ('producer', 'admin') THEN ARRAY['put_record', 'put_records'] END ||
         CASE WHEN kind IN ('consumer', 'admin') THEN ARRAY['get_shard_iterator', 'get_records', 'read_shard', 'subscribe_to_shard',
             'register_stream_consumer', 'deregister_stream_consumer', 'create_group', 'delete_group', 'join_group', 'leave_group', 'heartbeat',
@@ -3321,7 +3333,7 @@ DECLARE
     f regprocedure;
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA kinesis TO %I', role);
-    EXECUTE format('GRANT SELECT ON kinesis.streams, kinesis.shards, kinesis.groups, kinesis.group_members, kinesis.event_source_mappings, '
+    EXECUTE format('GRANT SELECT ON kinesis.streams, kinesis.shards, kinesis.groups, kinesis.group_members, kinesis.group_leases, kinesis.event_source_mappings, '
         'kinesis.event_source_mapping_lanes, kinesis.notifications TO %I', role);
     IF kind IN ('consumer', 'admin') THEN
         EXECUTE format('GRANT USAGE ON SCHEMA kinesis_stream TO %I', role);

@@ -57,6 +57,7 @@ SELECT * FROM shares();
 SELECT kinesis.leave_group('app', 'b');
 SELECT * FROM shares();
 SELECT state, count(*) FROM kinesis.group_lag('app') GROUP BY 1 ORDER BY 1;
+SELECT state, member_name, count(*), min(cardinality(waits_for)) AS waits_for FROM kinesis.group_leases WHERE group_name = 'app' GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT kinesis.leave_group('app', 'small'), kinesis.join_group('app', 'b', 'deadline');
 
 -- Parents before children, through a split and a merge.
@@ -66,6 +67,7 @@ SELECT kinesis.merge_shards('work', 'shardId-000000000002', 'shardId-00000000000
 SELECT put(40);
 SELECT shard_id, waits_for FROM kinesis.acquire_leases('app', 'b') ORDER BY 1;
 SELECT shard_id, state, waits_for FROM kinesis.group_lag('app') WHERE state <> 'PROCESSING';
+SELECT shard_id, state, member_name, checkpoint IS NULL AS at_its_beginning, waits_for FROM kinesis.group_leases WHERE group_name = 'app' ORDER BY 1;
 SELECT DISTINCT shard_id, at_end FROM kinesis.poll_group('app', 'b') ORDER BY 1;
 SELECT work('b') > 0 AS parents, work('b') > 0 AS children, work('b') AS nothing_left;
 SELECT (SELECT count(*) FROM kinesis_stream.work) = count(*) AS all_done, count(*) = count(DISTINCT (shard, n)) AS each_once FROM done;
@@ -122,6 +124,7 @@ CREATE ROLE group_one;
 SELECT kinesis.grant_stream('work', 'group_one', 'consumer');
 SET ROLE group_one;
 SELECT group_name FROM kinesis.groups ORDER BY 1;
+SELECT DISTINCT group_name FROM kinesis.group_leases ORDER BY 1;
 SELECT kinesis.join_group('two', 'mine');
 SELECT kinesis.join_group('app', 'mine');
 SELECT kinesis.create_group('mine', '{more}');
