@@ -1,7 +1,7 @@
 /*
  * lane_store.c - reads and writes the rows of lanes.
  *
- * Owns:    where the lane that was loaded or saved last is in its table.
+ * Owns:    where the lane that was loaded or saved last is in its table, and a copy of its mapping.
  * Locking: a lane has a lock of the lock manager, which whoever works on it or notes its failure takes first, without
  *          waiting.  Writing looks at the checkpoint, too, so a lane that was deleted or made anew is left alone.
  * Runs in: workers and schedulers.
@@ -11,6 +11,9 @@
  *
  * While somebody holds an old snapshot no version of a lane's row can be removed, and the index would lead through all of them.  So
  * the row is looked for where this worker has left it, and only when it is not there by its key.
+ *
+ * A worker mostly goes on with the mapping that it knows.  Whoever changes a mapping invalidates the table's cache entry
+ * (worker_pool.c), and messages are read when a turn's first lock is taken: a change that was committed before is seen.
  */
 #include "postgres.h"
 
@@ -30,7 +33,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -112,6 +117,13 @@ typedef struct Row
 /* Where the lane that was loaded or saved last is, or was. */
 static int64 known_lane;
 static ItemPointerData known_place;
+
+/* The mapping that was loaded last, and whether it has not been changed since. */
+static KinLane known_mapping;
+static bool mapping_is_known;
+static MemoryContext mapping_memory;
+static Oid mapping_table;
+static uint64 invalidations; /* of the table's cache entry, counted */
 
 
 static Relation
@@ -261,7 +273,7 @@ read_lane(KinLane *lane, const Row *row)
 	lane->lanes = DatumGetInt32(row->values[LANE_LANES]);
 	lane->checkpoint = lane->loaded_checkpoint = DatumGetInt64(row->values[LANE_CHECKPOINT]);
 	lane->stop_at = int64_or(row, LANE_STOP_AT, PG_INT64_MAX);
-	lane->ended = DatumGetBool(row->values[LANE_ENDED]);
+	lane->ended = false;
 	read_ends(lane, row);
 	lane->attempts = DatumGetInt32(row->values[LANE_ATTEMPTS]);
 	lane->crashes = DatumGetInt32(row->values[LANE_CRASHES]);
@@ -301,43 +313,104 @@ read_mapping(KinLane *lane, const Row *row)
 	return true;
 }
 
-static bool
-load_mapping(KinLane *lane, Snapshot snapshot)
+static void
+table_invalidated(Datum arg, Oid relid)
 {
-	Relation mappings = open_table("event_source_mapping", AccessShareLock, MAPPING_COLUMNS);
-	HeapTuple tuple =
-		find_by_key(mappings, "event_source_mapping_pkey", F_UUID_EQ, UUIDPGetDatum(&lane->uuid), snapshot);
-	Row row;
+	if (OidIsValid(relid) && relid != mapping_table)
+		return;
+	mapping_is_known = false;
+	invalidations++;
+}
+
+/* Makes the lane's mapping the known one; false when there is nothing to do for it. */
+static bool
+know_mapping(const pg_uuid_t *uuid, int64 stream_id)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Relation mappings;
+	Snapshot snapshot;
+	HeapTuple tuple;
+	uint64 before;
 	bool runs = false;
 
+	if (mapping_memory == NULL)
+	{
+		mapping_memory = AllocSetContextCreate(TopMemoryContext, "kinesis mapping", ALLOCSET_SMALL_SIZES);
+		CacheRegisterRelcacheCallback(table_invalidated, (Datum) 0);
+	}
+	mapping_is_known = false;
+	MemoryContextReset(mapping_memory);
+	mappings = open_table("event_source_mapping", AccessShareLock, MAPPING_COLUMNS);
+	mapping_table = RelationGetRelid(mappings);
+	/* Of changes whose messages were read by now this snapshot sees all; messages of others come later, maybe while we read. */
+	before = invalidations;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	tuple = find_by_key(mappings, "event_source_mapping_pkey", F_UUID_EQ, UUIDPGetDatum(uuid), snapshot);
 	if (tuple)
 	{
+		Row row;
+
+		MemoryContextSwitchTo(mapping_memory);
+		memset(&known_mapping, 0, sizeof(known_mapping));
+		known_mapping.uuid = *uuid;
+		known_mapping.stream_id = stream_id;
 		read_row(mappings, tuple, &row);
-		runs = read_mapping(lane, &row);
+		runs =
+			read_mapping(&known_mapping, &row) && (known_mapping.stream_name = kin_stream_name_of(stream_id)) != NULL;
+		MemoryContextSwitchTo(caller);
 	}
+	UnregisterSnapshot(snapshot);
 	table_close(mappings, AccessShareLock);
+	mapping_is_known = runs && before == invalidations;
 	return runs;
+}
+
+static char *
+copy(const char *text)
+{
+	return text ? pstrdup(text) : NULL;
+}
+
+/* Fills in what the mapping says, as copies: an error is noted long after the known mapping may be another one. */
+static bool
+load_mapping(KinLane *lane, const Row *row)
+{
+	const pg_uuid_t *uuid = DatumGetUUIDP(row->values[LANE_UUID]);
+	int64 stream_id = DatumGetInt64(row->values[LANE_STREAM]);
+
+	if (!(mapping_is_known && memcmp(&known_mapping.uuid, uuid, sizeof(*uuid)) == 0 &&
+		  known_mapping.stream_id == stream_id) &&
+		!know_mapping(uuid, stream_id))
+		return false;
+	*lane = known_mapping;
+	lane->event_source_arn = copy(known_mapping.event_source_arn);
+	lane->function_schema = copy(known_mapping.function_schema);
+	lane->function_name = copy(known_mapping.function_name);
+	lane->on_failure = copy(known_mapping.on_failure);
+	lane->stream_name = copy(known_mapping.stream_name);
+	if (known_mapping.filter)
+		lane->filter = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(known_mapping.filter));
+	return true;
 }
 
 KinLane *
 kin_lane_load(int64 lane_id)
 {
-	Snapshot snapshot = GetActiveSnapshot();
 	Relation lanes = open_table("mapping_lane", AccessShareLock, LANE_COLUMNS);
-	HeapTuple tuple = find_lane(lanes, lane_id, snapshot);
-	KinLane *lane = palloc0(sizeof(KinLane));
+	HeapTuple tuple = find_lane(lanes, lane_id, GetActiveSnapshot());
+	KinLane *lane = NULL;
 	Row row;
 
 	if (tuple)
 	{
 		read_row(lanes, tuple, &row);
-		read_lane(lane, &row);
+		lane = palloc(sizeof(KinLane));
 	}
 	table_close(lanes, AccessShareLock);
-	if (tuple == NULL || lane->ended || !load_mapping(lane, snapshot))
+	if (lane == NULL || DatumGetBool(row.values[LANE_ENDED]) || !load_mapping(lane, &row))
 		return NULL;
-	lane->stream_name = kin_stream_name_of(lane->stream_id);
-	return lane->stream_name ? lane : NULL;
+	read_lane(lane, &row);
+	return lane;
 }
 
 /* ---- Writing ---- */

@@ -25,6 +25,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 #include "settings_define.h"
@@ -430,6 +431,8 @@ kin_ring_scheduler(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		elog(ERROR, "kin_ring_scheduler was not called by a trigger");
+	/* Workers keep what they have read of a mapping: lane_store.c. */
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	/* What the scheduler changes itself is no news to it; what changes in a worker is a function's doing. */
 	if (kin_pool && kin_my_scheduler == NULL)
 		ring_at_commit = true;
