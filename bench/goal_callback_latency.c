@@ -10,14 +10,13 @@
  * when it has arrived.  A NOTIFY that comes with no other change is not flushed by PostgreSQL even when commits are
  * durable, so a durable one that brings a row with it stands beside it.
  */
-#include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "channel_listen.h"
 #include "goals.h"
 #include "mapping.h"
 #include "results.h"
@@ -71,7 +70,6 @@ typedef struct Group
 static double sent[PUTS_A_TURN];
 static double arrived[PUTS_A_TURN];
 static atomic_int arrived_count;
-static atomic_bool listener_must_end;
 
 /* Seconds since 1970 of the clock that clock_timestamp() reads. */
 static double
@@ -83,32 +81,15 @@ wall_clock(void)
 	return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-static void *
-listener_main(void *argument)
+static void
+note_arrival(const char *payload)
 {
-	PGconn *conn = argument;
-	struct pollfd socket = {.fd = PQsocket(conn), .events = POLLIN};
+	int index = atoi(payload);
 
-	while (!listener_must_end)
-	{
-		PGnotify *notice;
-
-		if (poll(&socket, 1, 100) <= 0)
-			continue;
-		if (!PQconsumeInput(conn))
-			die("the LISTENing session: %s", PQerrorMessage(conn));
-		while ((notice = PQnotifies(conn)) != NULL)
-		{
-			int index = atoi(notice->extra);
-
-			if (index < 0 || index >= PUTS_A_TURN)
-				die("a notification about %s", notice->extra);
-			arrived[index] = wall_clock();
-			arrived_count++;
-			PQfreemem(notice);
-		}
-	}
-	return NULL;
+	if (index < 0 || index >= PUTS_A_TURN)
+		die("a notification about %s", payload);
+	arrived[index] = wall_clock();
+	arrived_count++;
 }
 
 static void
@@ -262,11 +243,10 @@ goal_callback_latency(void)
 {
 	PGconn *conn = session_open(NULL);
 	PGconn *sender = session_open(NULL);
-	PGconn *listener = session_open("LISTEN bench_callback");
+	Listener listener;
 	Group groups[] = {{.durable = true}, {.durable = false}};
 	Samples samples[KIND_COUNT] = {0};
 	int turns = scaled(6, 1);
-	pthread_t thread;
 
 	say("goal 8: put to callback, %d turns of %d puts at %d/s a round", turns, PUTS_A_TURN, PUTS_A_SECOND);
 	session_run(conn, "CREATE TABLE bench_called (at timestamptz NOT NULL, n int NOT NULL)");
@@ -283,16 +263,14 @@ goal_callback_latency(void)
 	session_prepare(sender, "put", PUT_RECORD);
 	session_prepare(sender, "notify", "SELECT pg_notify('bench_callback', $1)");
 	session_prepare(sender, "notify_row", NOTIFY_ROW);
-	if (pthread_create(&thread, NULL, listener_main, listener) != 0)
-		die("could not start the listener");
+	listener_start(&listener, session_open("LISTEN bench_callback"), note_arrival);
 	mappings_await_rest(conn, PATIENCE);
 
 	for (int round = 0; round < settings.rounds; round++)
 		for (int i = 0; i < 2; i++)
 			group_round(conn, sender, &groups[i], round, samples);
 
-	listener_must_end = true;
-	pthread_join(thread, NULL);
+	listener_stop(&listener);
 	for (int i = 0; i < 2; i++)
 	{
 		mapping_delete(conn, groups[i].uuid);
@@ -302,7 +280,6 @@ goal_callback_latency(void)
 		free(samples[kind].times);
 	session_run(conn, "DROP FUNCTION bench_stamp_durable, bench_stamp_relaxed");
 	session_run(conn, "DROP TABLE bench_called, bench_notified");
-	PQfinish(listener);
 	PQfinish(sender);
 	PQfinish(conn);
 }

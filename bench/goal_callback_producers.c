@@ -10,13 +10,13 @@
  * count their records, 10 notifications, and a session that LISTENs to all 10 channels.  A mapping's backlog is what was
  * acknowledged and its function has not worked on yet, in milliseconds of the producers' rate.
  */
-#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "channel_listen.h"
 #include "crew.h"
 #include "goals.h"
 #include "mapping.h"
@@ -80,8 +80,6 @@ typedef struct Group
 	Cell *watched;
 } Group;
 
-static atomic_bool listener_must_end;
-
 static void
 put_batch(Worker *worker, const Task *task, int index)
 {
@@ -135,26 +133,6 @@ producer_work(Worker *worker)
 	if (task->paced)
 		while (now() < started + task->seconds)
 			usleep(1000);
-}
-
-static void *
-listener_main(void *argument)
-{
-	PGconn *conn = argument;
-	struct pollfd socket = {.fd = PQsocket(conn), .events = POLLIN};
-
-	while (!listener_must_end)
-	{
-		PGnotify *notice;
-
-		if (poll(&socket, 1, 100) <= 0)
-			continue;
-		if (!PQconsumeInput(conn))
-			die("the LISTENing session: %s", PQerrorMessage(conn));
-		while ((notice = PQnotifies(conn)) != NULL)
-			PQfreemem(notice);
-	}
-	return NULL;
 }
 
 /* Records that the slowest mapping is behind. */
@@ -249,24 +227,22 @@ measure(PGconn *conn, Task *task, bool watched, Outcome *outcome)
 {
 	char stream[NAME_SIZE];
 	char uuids[MAPPINGS][UUID_SIZE];
-	PGconn *listener = NULL;
-	pthread_t thread;
+	Listener listener;
 
 	stream_create(conn, stream, SHARDS);
 	task->stream = stream;
 	atomic_store(task->acknowledged, 0);
 	if (watched)
 	{
-		listener = session_open(NULL);
+		PGconn *listening = session_open(NULL);
+
 		for (int i = 0; i < MAPPINGS; i++)
 		{
 			mapping_create(conn, uuids[i], stream, "public.bench_count", "TRIM_HORIZON", ", batch_size => 10000");
 			session_run(conn, "SELECT kinesis.create_notification('%s', 'bench-%d')", stream, i);
-			session_run(listener, "LISTEN \"bench-%d\"", i);
+			session_run(listening, "LISTEN \"bench-%d\"", i);
 		}
-		listener_must_end = false;
-		if (pthread_create(&thread, NULL, listener_main, listener) != 0)
-			die("could not start the listener");
+		listener_start(&listener, listening, NULL);
 		mappings_await_rest(conn, PATIENCE);
 	}
 	run_producers(conn, task, watched, outcome);
@@ -279,9 +255,7 @@ measure(PGconn *conn, Task *task, bool watched, Outcome *outcome)
 			mapping_delete(conn, uuids[i]);
 			session_run(conn, "SELECT kinesis.delete_notification('%s', 'bench-%d')", stream, i);
 		}
-		listener_must_end = true;
-		pthread_join(thread, NULL);
-		PQfinish(listener);
+		listener_stop(&listener);
 		mappings_await_rest(conn, PATIENCE);
 	}
 	stream_drop(conn, stream);
