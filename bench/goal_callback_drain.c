@@ -14,29 +14,20 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "drain_prepare.h"
 #include "goals.h"
 #include "mapping.h"
 #include "results.h"
 #include "session.h"
-#include "target.h"
 
-#define RECORD_SIZE 100
-#define PATIENCE    300.0
+#define PATIENCE 300.0
 
-#define COLUMNS "sequence_number, approximate_arrival_timestamp, partition_key, data"
 #define FUNCTION                                                                                                       \
 	"CREATE FUNCTION bench_load(records kinesis.record[], context kinesis.batch_context) RETURNS void"                 \
 	" LANGUAGE plpgsql AS $$"                                                                                          \
 	"BEGIN"                                                                                                            \
-	"    INSERT INTO bench_loaded SELECT " COLUMNS " FROM unnest(records);"                                            \
+	"    INSERT INTO bench_loaded SELECT " DRAIN_COLUMNS " FROM unnest(records);"                                      \
 	"END $$"
-
-typedef struct Drain
-{
-	PGconn *conn;
-	const char *name;
-	int64_t records;
-} Drain;
 
 /* An empty table, and nothing that the other way has left to be written. */
 static void
@@ -95,7 +86,7 @@ drain_heap(const Drain *drain)
 
 	begin_anew(drain);
 	started = now();
-	session_run(drain->conn, "INSERT INTO bench_loaded SELECT " COLUMNS " FROM bench_plain");
+	session_run(drain->conn, "INSERT INTO bench_loaded SELECT " DRAIN_COLUMNS " FROM bench_plain");
 	seconds = now() - started;
 	check_loaded(drain);
 	return seconds;
@@ -104,20 +95,14 @@ drain_heap(const Drain *drain)
 void
 goal_callback_drain(void)
 {
-	char name[NAME_SIZE];
-	Drain drain = {.conn = session_open(NULL), .name = name, .records = scaled(3000, 20) * BATCH_RECORDS};
+	Drain drain;
+	int64_t records = scaled(3000, 20) * BATCH_RECORDS;
 	Cell *cell = cell_make(9, RECORDS_A_SECOND, MORE_IS_BETTER, 0.7,
 						   "a mapping inserts batches of 10,000 x 100 B / INSERT ... SELECT from a heap");
 
-	say("goal 9: a mapping drains %lld records of 100 B", (long long) drain.records);
-	stream_create(drain.conn, name, 1);
-	stream_fill(name, drain.records, RECORD_SIZE, NULL);
-	session_run(drain.conn, "CREATE TABLE bench_plain AS SELECT " COLUMNS " FROM kinesis.read_shard('%s', '%s')", name,
-				FIRST_SHARD);
-	session_run(drain.conn, "VACUUM bench_plain");
-	stream_vacuum(drain.conn, name);
+	say("goal 9: a mapping drains %lld records of 100 B", (long long) records);
+	drain_prepare(&drain, records);
 	session_run(drain.conn, FUNCTION);
-	session_run(drain.conn, "SET max_parallel_workers_per_gather = 0");
 
 	for (int round = -1; round < settings.rounds; round++)
 	{
@@ -125,17 +110,16 @@ goal_callback_drain(void)
 		double floor;
 
 		if (round % 2 == 0)
-			ours = drain.records / drain_mapping(&drain);
-		floor = drain.records / drain_heap(&drain);
+			ours = records / drain_mapping(&drain);
+		floor = records / drain_heap(&drain);
 		if (round % 2 != 0)
-			ours = drain.records / drain_mapping(&drain);
+			ours = records / drain_mapping(&drain);
 		if (round < 0)
 			continue; /* warm-up */
 		cell_add(cell, ours, floor);
 		say("  round %d: mapping %.0f/s, INSERT ... SELECT %.0f/s", round + 1, ours, floor);
 	}
-	stream_drop(drain.conn, name);
 	session_run(drain.conn, "DROP FUNCTION bench_load");
-	session_run(drain.conn, "DROP TABLE bench_loaded, bench_plain");
-	PQfinish(drain.conn);
+	session_run(drain.conn, "DROP TABLE bench_loaded");
+	drain_end(&drain);
 }

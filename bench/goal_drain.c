@@ -5,30 +5,19 @@
  * Locking: none.
  * Runs in: the benchmark client, main thread.
  *
- * Both are vacuumed before the first round, so each way finds the same state of hint bits and visibility map, and read
- * once before the clock.  The session reads without parallel workers: one core is compared with one core.
+ * Each way reads once before the clock.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "drain_prepare.h"
 #include "goals.h"
 #include "results.h"
 #include "session.h"
-#include "target.h"
 
-#define RECORD_SIZE    100
 #define RECORDS_A_CALL 10000
 
-#define COPY_OUT                                                                                                       \
-	"COPY (SELECT sequence_number, approximate_arrival_timestamp, partition_key, data FROM bench_plain)"               \
-	" TO STDOUT (FORMAT binary)"
-
-typedef struct Drain
-{
-	PGconn *conn;
-	const char *name;
-	int64_t records;
-} Drain;
+#define COPY_OUT "COPY (SELECT " DRAIN_COLUMNS " FROM bench_plain) TO STDOUT (FORMAT binary)"
 
 /* Every way must have read all records. */
 static void
@@ -158,21 +147,9 @@ static double (*const ways[])(const Drain *) = {drain_read_shard, drain_get_reco
 
 #define WAY_COUNT 5
 
-/* Fills the stream and copies what it holds to a plain heap. */
 static void
-drain_prepare(Drain *drain)
+warm_up(const Drain *drain)
 {
-	stream_fill(drain->name, drain->records, RECORD_SIZE, NULL);
-	session_run(drain->conn,
-				"CREATE TABLE bench_plain AS"
-				" SELECT sequence_number, approximate_arrival_timestamp, partition_key, data"
-				" FROM kinesis.read_shard('%s', '%s')",
-				drain->name, FIRST_SHARD);
-	session_run(drain->conn, "VACUUM bench_plain");
-	stream_vacuum(drain->conn, drain->name);
-	session_run(drain->conn, "CHECKPOINT");
-
-	session_run(drain->conn, "SET max_parallel_workers_per_gather = 0");
 	session_prepare(drain->conn, "read_shard", READ_SHARD);
 	session_prepare(drain->conn, "get_records", GET_RECORDS);
 	session_prepare(drain->conn, "count_shard", "SELECT count(*) FROM kinesis.read_shard($1, $2)");
@@ -184,8 +161,8 @@ drain_prepare(Drain *drain)
 void
 goal_drain(void)
 {
-	char name[NAME_SIZE];
-	Drain drain = {.conn = session_open(NULL), .name = name, .records = scaled(2000, 20) * BATCH_RECORDS};
+	Drain drain;
+	int64_t records = scaled(2000, 20) * BATCH_RECORDS;
 	Cell *read_shard = cell_make(3, RECORDS_A_SECOND, MORE_IS_BETTER, 0.8,
 								 "read_shard, 10,000 a call / COPY (SELECT ...) TO STDOUT BINARY");
 	Cell *get_records = cell_make(3, RECORDS_A_SECOND, MORE_IS_BETTER, 0.5,
@@ -193,9 +170,9 @@ goal_drain(void)
 	Cell *count =
 		cell_make(3, RECORDS_A_SECOND, MORE_IS_BETTER, 0.4, "count(*) over read_shard / count(*) of a plain heap");
 
-	say("goal 3: draining %lld records of 100 B", (long long) drain.records);
-	stream_create(drain.conn, name, 1);
-	drain_prepare(&drain);
+	say("goal 3: draining %lld records of 100 B", (long long) records);
+	drain_prepare(&drain, records);
+	warm_up(&drain);
 	for (int round = 0; round < settings.rounds; round++)
 	{
 		double rates[WAY_COUNT];
@@ -204,7 +181,7 @@ goal_drain(void)
 		{
 			int way = (i + round) % WAY_COUNT;
 
-			rates[way] = drain.records / ways[way](&drain);
+			rates[way] = records / ways[way](&drain);
 		}
 		cell_add(read_shard, rates[0], rates[2]);
 		cell_add(get_records, rates[1], rates[2]);
@@ -212,7 +189,5 @@ goal_drain(void)
 		say("  round %d: read_shard %.0f/s, get_records %.0f/s, COPY %.0f/s, count %.0f/s, plain count %.0f/s",
 			round + 1, rates[0], rates[1], rates[2], rates[3], rates[4]);
 	}
-	session_run(drain.conn, "DROP TABLE bench_plain");
-	stream_drop(drain.conn, name);
-	PQfinish(drain.conn);
+	drain_end(&drain);
 }
