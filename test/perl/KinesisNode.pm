@@ -11,7 +11,7 @@ use Test::More;
 
 our @EXPORT = qw(
   kinesis_node kinesis_conf records_of numbers_of greatest_number faults_of disorder_of
-  becomes_in start_writers wait_for_acknowledged stop_writers acknowledged_of is_each_read_once kill_all_with_9
+  becomes_in start_psql start_writers wait_for_acknowledged stop_writers acknowledged_of is_each_read_once kill_all_with_9
 );
 
 # What postgresql.conf needs; beside what Test::Cluster writes, which is too small for streams.
@@ -100,6 +100,17 @@ sub becomes_in
 	ok($good, $what);
 	diag $node->safe_psql($db, 'SELECT * FROM kinesis.event_source_mapping_lanes') if !$good;
 	return $good;
+}
+
+# A session that runs a command in the background, under a name.  What it complains of is in {errors}; {run} is to be finished.
+sub start_psql
+{
+	my ($node, $db, $name, $sql) = @_;
+	my $session = { name => $name, errors => '' };
+
+	$session->{run} = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr($db) . " application_name='$name'", '-c', $sql ],
+		'<', '/dev/null', '>', '/dev/null', '2>', \$session->{errors});
+	return $session;
 }
 
 # Sessions that put without pause, one record a statement or twenty, and write what was acknowledged to a file:

@@ -2,7 +2,6 @@
 # at once, and every record is worked on exactly once.
 use strict;
 use warnings;
-use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -48,16 +47,7 @@ BEGIN
 END $$;
 SQL
 
-my %psql;
-my %errors;
-
-sub start
-{
-	my ($name, $sql) = @_;
-
-	$errors{$name} = '';
-	$psql{$name} = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres') . " application_name=$name", '-c', $sql ], '>', '/dev/null', '2>', \$errors{$name});
-}
+sub start_member { return start_psql($node, 'postgres', $_[0], "CALL work('$_[0]', 'session')") }
 
 sub pid_of { return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = '$_[0]'") }
 
@@ -78,8 +68,8 @@ sub grows
 	ok($node->poll_query_until('postgres', "SELECT count(*) > $before FROM worked WHERE member = '$member'"), $what);
 }
 
-start('producer', 'CALL put()');
-start("m$_", "CALL work('m$_', 'session')") foreach 1 .. 3;
+my $producer = start_psql($node, 'postgres', 'producer', 'CALL put()');
+my @members = map { start_member("m$_") } 1 .. 3;
 my $stopped = $node->background_psql('postgres', on_error_stop => 0);
 $stopped->query_safe("SELECT kinesis.join_group('g', 'm4', 'deadline')");
 shares_become('2 2 2 2', 'four members share eight shards');
@@ -115,17 +105,16 @@ grows('m3', 'and through a reshard');
 
 # The whole server.
 kill_all_with_9($node);
-$_->finish foreach values %psql;
-%psql = ();
+$_->{run}->finish foreach $producer, @members;
 $node->start;
-start('producer', 'CALL put()');
-start("m$_", "CALL work('m$_', 'session')") foreach 5 .. 7;
+$producer = start_psql($node, 'postgres', 'producer', 'CALL put()');
+@members = map { start_member("m$_") } 5 .. 7;
 shares_become('3 3 2', 'new members share what the old ones had');
 grows("m$_", "m$_ works") foreach 5 .. 7;
 
 $node->safe_psql('postgres', 'INSERT INTO stop VALUES (true)');
-$_->finish foreach values %psql;
-is($errors{$_}, '', "$_ saw no error") foreach 'm5', 'm6', 'm7';
+$_->{run}->finish foreach $producer, @members;
+is($_->{errors}, '', "$_->{name} saw no error") foreach @members;
 $node->safe_psql('postgres', "SELECT kinesis.join_group('g', 'last', 'deadline'); SELECT work_once('last', '0') FROM generate_series(1, 500)");
 is($node->safe_psql('postgres', <<'SQL'), 't|t|t', 'every record was worked on exactly once');
 SELECT count(*) > 1000, (SELECT count(*) FROM kinesis_stream.s) = count(*), count(*) = count(DISTINCT (shard, number)) FROM worked

@@ -2,7 +2,6 @@
 # the number of batches changes meanwhile.
 use strict;
 use warnings;
-use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -51,10 +50,7 @@ sub lanes_become
 	  foreach $node->safe_psql('postgres', 'SELECT max(id) FROM done');
 }
 
-my $errors = '';
-my @producers = map {
-	IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', "CALL put('$_')" ], '>', '/dev/null', '2>', \$errors)
-} 'a', 'b';
+my @producers = map { start_psql($node, 'postgres', "producer $_", "CALL put('$_')") } 'a', 'b';
 lanes_become(10);
 cmp_ok($node->safe_psql('postgres', 'SELECT sum(failures) FROM kinesis.event_source_mapping_lanes'), '>', 0, 'calls fail');
 foreach my $factor (3, 7)
@@ -67,8 +63,8 @@ update_mapping($node, 'work', parallelization_factor => 2);
 update_mapping($node, 'work', parallelization_factor => 9);
 lanes_become(9);
 $node->safe_psql('postgres', 'INSERT INTO stop VALUES (true)');
-$_->finish foreach @producers;
-is($errors, '', 'producers saw no error');
+$_->{run}->finish foreach @producers;
+is($_->{errors}, '', "$_->{name} saw no error") foreach @producers;
 wait_until_done($node, 'work');
 
 is($node->safe_psql('postgres', <<'SQL'), '0|0', 'the records of each key were worked on in their order, none twice');

@@ -2,7 +2,6 @@
 # once, and on a key's in their order.
 use strict;
 use warnings;
-use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -64,17 +63,6 @@ SELECT kinesis.create_event_source_mapping('s', 'one', batch_size => 20);
 SELECT kinesis.create_event_source_mapping('s', 'four', batch_size => 20, parallelization_factor => 4, bisect_batch_on_function_error => true);
 SQL
 
-my %psql;
-my %errors;
-
-sub start
-{
-	my ($name, $sql) = @_;
-
-	$errors{$name} = '';
-	$psql{$name} = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', $sql ], '>', '/dev/null', '2>', \$errors{$name});
-}
-
 # All three have come to all shards that are open now.
 sub shards_are_worked_on
 {
@@ -86,10 +74,8 @@ SELECT count(*) = 3 * (SELECT count(*) FROM kinesis.shards WHERE stream_name = '
 SQL
 }
 
-start('producer a', "CALL put('a')");
-start('producer b', "CALL put('b')");
-start('member a', "CALL work('a')");
-start('member b', "CALL work('b')");
+my @producers = map { start_psql($node, 'postgres', "producer $_", "CALL put('$_')") } 'a', 'b';
+my @members = map { start_psql($node, 'postgres', "member $_", "CALL work('$_')") } 'a', 'b';
 shards_are_worked_on('all work');
 $node->safe_psql('postgres', "SELECT kinesis.split_shard('s', 'shardId-000000000000', 2::numeric ^ 125)");
 shards_are_worked_on('through a split');
@@ -110,12 +96,12 @@ SELECT bool_and(n = 4) FROM (SELECT count(l.lane) AS n FROM kinesis.shards AS s 
 SQL
 
 $node->safe_psql('postgres', "INSERT INTO stop VALUES ('producers')");
-$psql{$_}->finish foreach 'producer a', 'producer b';
+$_->{run}->finish foreach @producers;
 wait_until_done($node, $_) foreach 'one', 'four';
 ok($node->poll_query_until('postgres', "SELECT sum(records_behind) = 0 FROM kinesis.group_lag('g')"), 'the group comes to the end');
 $node->safe_psql('postgres', "INSERT INTO stop VALUES ('members')");
-$psql{$_}->finish foreach 'member a', 'member b';
-is($errors{$_}, '', "$_ saw no error") foreach sort keys %errors;
+$_->{run}->finish foreach @members;
+is($_->{errors}, '', "$_->{name} saw no error") foreach @producers, @members;
 
 foreach my $who ('one', 'four', 'group')
 {

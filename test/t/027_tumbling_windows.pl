@@ -195,10 +195,10 @@ SQL
 foreach my $round (1 .. 2)
 {
 	my $count = $node->safe_psql('postgres', "SELECT count(*) FROM call WHERE final AND mapping = '$crash'");
-	my $producer = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', "CALL produce(${round}000000)" ], '>', '/dev/null', '2>', '/dev/null');
+	my $producer = start_psql($node, 'postgres', 'producer', "CALL produce(${round}000000)");
 	ok($node->poll_query_until('postgres', "SELECT count(*) > $count + 6 FROM call WHERE final AND mapping = '$crash'"), "windows are closed, round $round");
 	kill_all_with_9($node);
-	$producer->finish;
+	$producer->{run}->finish;
 	$node->start;
 }
 $sum = $node->safe_psql('postgres', "SELECT sum(convert_from(data, 'UTF8')::bigint) FROM kinesis_stream.crash");
