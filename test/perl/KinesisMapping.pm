@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(
-  mapping_node make_mapping make_function put_data wait_until_done wait_for_result calls_of worked_of discarded_of
+  mapping_node make_mapping make_function make_producer put_data wait_until_done wait_for_result calls_of worked_of discarded_of
   lane_of uuid_of is_called update_mapping
 );
 
@@ -83,6 +83,27 @@ sub put_data
 	my $list = join ',', map { "convert_to(\$d\$$_\$d\$, 'UTF8')" } @data;
 
 	$node->safe_psql('postgres', "SELECT kinesis.put_records('$stream', ARRAY[$list], array_fill('key'::text, ARRAY[" . @data . ']), atomic => true)');
+}
+
+# A procedure put(who): into stream s eight records a commit, their data a counter that grows for each key, until there is a row in
+# table stop.  It does not go too far ahead of those who work: with all that run, a commit makes $rows rows of table done.
+sub make_producer
+{
+	my ($node, $rows) = @_;
+
+	$node->safe_psql('postgres', <<SQL);
+CREATE PROCEDURE put(who text) LANGUAGE plpgsql AS \$\$
+BEGIN
+    FOR i IN 1..1000000 LOOP
+        EXIT WHEN EXISTS (SELECT FROM stop);
+        WHILE $rows * i > 5000 + (SELECT last_value FROM done_id_seq) LOOP
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+        PERFORM kinesis.put_records('s', array_fill(convert_to(i::text, 'UTF8'), ARRAY[8]), ARRAY(SELECT format('key %s %s', who, (i * 8 + n) % 200) FROM generate_series(1, 8) AS n));
+        COMMIT;
+    END LOOP;
+END \$\$
+SQL
 }
 
 # Until every record that is there lies behind.

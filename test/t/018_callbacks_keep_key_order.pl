@@ -24,21 +24,10 @@ BEGIN
         RAISE 'failed';
     END IF;
 END $$;
-CREATE PROCEDURE put(who text) LANGUAGE plpgsql AS $$
-BEGIN
-    FOR i IN 1..1000000 LOOP
-        EXIT WHEN EXISTS (SELECT FROM stop);
-        -- Not too far ahead of the functions.
-        WHILE 2 * 8 * i > 5000 + (SELECT last_value FROM done_id_seq) LOOP
-            PERFORM pg_sleep(0.01);
-        END LOOP;
-        PERFORM kinesis.put_records('s', array_fill(convert_to(i::text, 'UTF8'), ARRAY[8]), ARRAY(SELECT format('key %s %s', who, (i * 8 + n) % 200) FROM generate_series(1, 8) AS n));
-        COMMIT;
-    END LOOP;
-END $$;
 SELECT kinesis.create_event_source_mapping('s', 'work', batch_size => 20, parallelization_factor => 10, bisect_batch_on_function_error => true,
     maximum_retry_attempts => 1, on_failure => 'table:discarded');
 SQL
+make_producer($node, 2 * 8);    # two of them
 
 sub lanes_become
 {

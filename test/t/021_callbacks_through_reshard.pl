@@ -47,21 +47,10 @@ BEGIN
         COMMIT;
     END LOOP;
 END $$;
-CREATE PROCEDURE put(who text) LANGUAGE plpgsql AS $$
-BEGIN
-    FOR i IN 1..1000000 LOOP
-        EXIT WHEN EXISTS (SELECT FROM stop);
-        -- Not too far ahead of those who work.
-        WHILE 2 * 3 * 8 * i > 5000 + (SELECT last_value FROM done_id_seq) LOOP
-            PERFORM pg_sleep(0.01);
-        END LOOP;
-        PERFORM kinesis.put_records('s', array_fill(convert_to(i::text, 'UTF8'), ARRAY[8]), ARRAY(SELECT format('key %s %s', who, (i * 8 + n) % 200) FROM generate_series(1, 8) AS n));
-        COMMIT;
-    END LOOP;
-END $$;
 SELECT kinesis.create_event_source_mapping('s', 'one', batch_size => 20);
 SELECT kinesis.create_event_source_mapping('s', 'four', batch_size => 20, parallelization_factor => 4, bisect_batch_on_function_error => true);
 SQL
+make_producer($node, 2 * 3 * 8);    # two of them, and three who work on each record
 
 # All three have come to all shards that are open now.
 sub shards_are_worked_on
