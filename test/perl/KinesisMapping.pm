@@ -10,7 +10,7 @@ use Test::More;
 
 our @EXPORT = qw(
   mapping_node make_mapping make_function make_producer put_data wait_until_done wait_for_result calls_of worked_of discarded_of
-  lane_of uuid_of is_called update_mapping
+  lane_of uuid_of is_called is_held is_worked_once update_mapping create_mapping
 );
 
 # A server whose mappings don't wait long, with tables for what functions have worked on and what was given up.
@@ -59,6 +59,15 @@ sub make_mapping
 	  unless defined $made;
 	$node->safe_psql('postgres', "SELECT kinesis.create_event_source_mapping('$stream', '$name'"
 		  . join('', map { ", $_ => $settings{$_}" } sort keys %settings) . ')');
+}
+
+# A mapping that belongs to a role (none: to who is connected), with settings as SQL arguments; returns its UUID.
+sub create_mapping
+{
+	my ($node, $role, $stream, $function, @settings) = @_;
+	my $arguments = join ', ', "'$stream'", "'$function'", @settings;
+
+	return $node->safe_psql('postgres', "SET ROLE $role; SELECT kinesis.create_event_source_mapping($arguments)");
 }
 
 sub uuid_of
@@ -162,6 +171,33 @@ sub lane_of
 {
 	my ($node, $name, $columns) = @_;
 	return $node->safe_psql('postgres', "SELECT $columns FROM kinesis.event_source_mapping_lanes WHERE function_name = 'public.$name'");
+}
+
+# Until a function waits for the advisory lock that the test holds.
+sub is_held
+{
+	my ($node, $what) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), $what);
+}
+
+# The promise, for a long stream of which a function has worked on all.
+sub is_worked_once
+{
+	my ($node, $stream, $function, $what) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($node->safe_psql('postgres', <<SQL), 't|0|0|0', "$what has worked on each record exactly once and in order");
+WITH stream AS (
+    SELECT s.shard_id AS shard, r.sequence_number AS number, convert_from(r.data, 'UTF8') AS data FROM kinesis.list_shards('$stream') AS s, kinesis.read_shard('$stream', s.shard_id) AS r),
+done AS (
+    SELECT shard, number, data, lag(number) OVER (PARTITION BY shard ORDER BY id) AS previous FROM worked WHERE function = '$function')
+SELECT (SELECT count(*) > 1000 FROM stream),
+    (SELECT count(*) FROM (SELECT * FROM stream EXCEPT ALL SELECT shard, number, data FROM done) AS x),
+    (SELECT count(*) FROM (SELECT shard, number, data FROM done EXCEPT ALL SELECT * FROM stream) AS x),
+    (SELECT count(*) FROM done WHERE previous >= number)
+SQL
 }
 
 sub is_called

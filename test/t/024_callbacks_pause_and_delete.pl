@@ -12,11 +12,6 @@ my $holder = $node->background_psql('postgres');
 # What a function waits for while the test holds it.
 my $wait = "IF texts[1] = 'wait' THEN INSERT INTO worked (function, data) VALUES ('NAME', 'begun'); PERFORM pg_advisory_xact_lock(1); END IF;";
 
-sub function_runs
-{
-	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), 'the function runs');
-}
-
 sub function_has_ended
 {
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory'"), 'the function has ended');
@@ -47,7 +42,7 @@ is_called($node, 'paused', [ '1: a', '1: b c', '1: d' ], 'enabled again it goes 
 # While the function runs: it ends what it does, and no more.
 $holder->query_safe('SELECT pg_advisory_lock(1)');
 put_data($node, 'paused', 'wait', 'e', 'f', 'g');
-function_runs();
+is_held($node, 'the function runs');
 update_mapping($node, 'paused', enabled => 'false');
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 state_becomes('paused', 'Disabled');
@@ -78,7 +73,7 @@ is((calls_of($node, 'failing'))[-1], '1: b', 'before what came meanwhile');
 make_mapping($node, 'deleted', $wait =~ s/NAME/deleted/r);
 $holder->query_safe('SELECT pg_advisory_lock(1)');
 put_data($node, 'deleted', 'wait');
-function_runs();
+is_held($node, 'the function runs');
 $node->safe_psql('postgres', "SELECT kinesis.delete_event_source_mapping('" . uuid_of($node, 'deleted') . "')");
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 function_has_ended();
@@ -90,7 +85,7 @@ is(uuid_of($node, 'deleted'), '', 'the mapping is gone');
 make_mapping($node, 'sourceless', $wait =~ s/NAME/sourceless/r);
 $holder->query_safe('SELECT pg_advisory_lock(1)');
 put_data($node, 'sourceless', 'wait');
-function_runs();
+is_held($node, 'the function runs');
 $node->safe_psql('postgres', "SELECT kinesis.delete_stream('sourceless')");
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 function_has_ended();

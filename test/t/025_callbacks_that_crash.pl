@@ -33,6 +33,7 @@ sub put_once
 	}
 }
 
+# Until the log tells of a call, which is soon: nothing else is to be seen of one that crashes.
 sub wait_for_call
 {
 	my ($name, $call) = @_;

@@ -6,6 +6,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use KinesisNode;
+use KinesisMapping;
 
 my $node = kinesis_node('main', conf => <<'CONF');
 kinesis.max_retry_backoff = '200ms'
@@ -53,13 +54,8 @@ sub stream
 	$node->safe_psql('postgres', "SET kinesis.clock_offset = '-900 s'; SELECT kinesis.create_stream('$_[0]', 1)");
 }
 
-# A mapping; what else it is to have are further arguments.
-sub mapping
-{
-	my ($stream, $function, @settings) = @_;
-	my $arguments = join ', ', "'$stream'", "'$function'", @settings;
-	return $node->safe_psql('postgres', "SELECT kinesis.create_event_source_mapping($arguments)");
-}
+# What else it is to have are further arguments.
+sub mapping { return create_mapping($node, 'none', @_) }
 
 # Puts numbers as they would have been put so long ago.
 sub put_at

@@ -6,6 +6,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use KinesisNode;
+use KinesisMapping;
 
 my $node = kinesis_node('main', conf => <<'CONF');
 kinesis.max_retry_backoff = '200ms'
@@ -45,12 +46,7 @@ sub stream
 	$node->safe_psql('postgres', "SELECT kinesis.create_stream('$stream', $shards), kinesis.set_shard_limits('$stream', NULL, NULL, NULL, NULL)");
 }
 
-sub mapping
-{
-	my ($stream, $function, @settings) = @_;
-	my $arguments = join ', ', "'$stream'", "'$function'", @settings;
-	return $node->safe_psql('postgres', "SELECT kinesis.create_event_source_mapping($arguments)");
-}
+sub mapping { return create_mapping($node, 'none', @_) }
 
 sub fill
 {

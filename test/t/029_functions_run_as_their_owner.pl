@@ -6,6 +6,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use KinesisNode;
+use KinesisMapping;
 
 # One worker, so that all share its session.
 my $node = kinesis_node('main', conf => <<'CONF');
@@ -111,9 +112,8 @@ sub sql { return $node->safe_psql('postgres', $_[0]) }
 
 sub mapping
 {
-	my ($role, $function, @settings) = @_;
-	my $arguments = join ', ', "'s'", "'$function'", @settings;
-	return sql("SET ROLE $role; SELECT kinesis.create_event_source_mapping($arguments)");
+	my ($role, @function) = @_;
+	return create_mapping($node, $role, 's', @function);
 }
 
 sub put { sql("SELECT kinesis.put_record('s', 'x', 'k')") }

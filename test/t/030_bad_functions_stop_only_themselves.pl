@@ -7,6 +7,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 use KinesisNode;
+use KinesisMapping;
 
 my $node = kinesis_node('main', conf => <<'CONF');
 kinesis.max_workers = 4
@@ -85,8 +86,7 @@ sub put { return sql("SELECT sequence_number FROM kinesis.put_record('s', 'x', '
 sub mapping
 {
 	my ($role, $function, @settings) = @_;
-	my $arguments = join ', ', "'s'", "'app.$function'", @settings;
-	return sql("SET ROLE $role; SELECT kinesis.create_event_source_mapping($arguments)");
+	return create_mapping($node, $role, 's', "app.$function", @settings);
 }
 
 sub delete_mapping { return sql("SELECT state FROM kinesis.delete_event_source_mapping('$_[0]')") }
