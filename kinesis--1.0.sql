@@ -913,6 +913,15 @@ BEGIN
 END
 $$;
 
+-- How many rows a call of a listing gives. Asked with a limit, or to go on from a token, it pages as AWS does; asked without, it tells all: null.
+CREATE FUNCTION kinesis._page_size(field text, "limit" int, most int, token text) RETURNS int
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM kinesis._check_limit(field, "limit", 10000);
+    RETURN CASE WHEN "limit" IS NOT NULL OR token IS NOT NULL THEN least("limit", most) END;
+END
+$$;
+
 -- Shards of a stream that have not expired, in order of their ids.
 CREATE FUNCTION kinesis._listed_shards(s kinesis.stream, after_index int) RETURNS SETOF kinesis.shard
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -936,9 +945,7 @@ DECLARE
     has_more boolean;
 BEGIN
     PERFORM kinesis._count_call('DescribeStream', s.stream_id);
-    PERFORM kinesis._check_limit('limit', "limit", 10000);
-    -- Asked with a limit it pages as AWS does, a hundred at most; asked without, it tells all.
-    cap := CASE WHEN "limit" > 100 THEN 100 ELSE "limit" END;
+    cap := kinesis._page_size('limit', "limit", 100, NULL);
     SELECT array_agg(kinesis._shard_description(h) ORDER BY h.shard_index) INTO listed
         FROM (SELECT * FROM kinesis._listed_shards(s, after_index) LIMIT cap) h;
     has_more := cap IS NOT NULL AND (SELECT count(*) FROM kinesis._listed_shards(s, after_index)) > cap;
@@ -1025,11 +1032,9 @@ DECLARE
     total int;
 BEGIN
     PERFORM kinesis._count_call('ListStreams', NULL);
-    PERFORM kinesis._check_limit('limit', "limit", 10000);
-    cap := CASE WHEN "limit" > 100 THEN 100 ELSE "limit" END;      -- null: all
+    cap := kinesis._page_size('limit', "limit", 100, next_token);
     IF next_token IS NOT NULL THEN
         after_name := kinesis._read_token('ListStreams', next_token);
-        cap := coalesce(cap, 100);
     END IF;
     SELECT count(*) INTO total FROM kinesis.stream s WHERE s.stream_name > after_name AND kinesis._may_describe(kinesis._caller(), s.table_name);
     FOR r IN SELECT s.* FROM kinesis.stream s WHERE s.stream_name > after_name AND kinesis._may_describe(kinesis._caller(), s.table_name)
@@ -1062,13 +1067,12 @@ DECLARE
     filter text := coalesce(shard_filter_type, 'FROM_TRIM_HORIZON');
     at timestamptz := shard_filter_timestamp;
     after_index int;
-    cap int := CASE WHEN max_results > 1000 THEN 1000 ELSE max_results END;     -- null: all
+    cap int := kinesis._page_size('maxResults', max_results, 1000, next_token);
     horizon timestamptz;
     h kinesis.shard;
     n int := 0;
     previous kinesis.shard;
 BEGIN
-    PERFORM kinesis._check_limit('maxResults', max_results, 10000);
     IF stream_name IS NULL AND next_token IS NULL THEN
         PERFORM kinesis._raise('InvalidArgumentException', 'Either NextToken or StreamName should be provided.');
     ELSIF next_token IS NOT NULL AND stream_name IS NOT NULL THEN
@@ -1086,7 +1090,6 @@ BEGIN
         after_index := parts[2]::int;
         filter := parts[3];
         at := nullif(parts[4], '')::timestamptz;
-        cap := coalesce(cap, 1000);
     ELSE
         s := kinesis._stream(stream_name, 'describe', 'ListShards');
         after_index := kinesis._after_shard(exclusive_start_shard_id, s.stream_name);
@@ -1692,14 +1695,13 @@ CREATE FUNCTION kinesis._list_stream_consumers(stream_arn text, max_results int,
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     s kinesis.stream := kinesis._stream(stream_arn, 'describe', 'ListStreamConsumers');
-    cap int := CASE WHEN max_results > 100 THEN 100 ELSE max_results END;      -- null: all
+    cap int := kinesis._page_size('maxResults', max_results, 100, next_token);
     after_name text := '';
     c kinesis.consumer;
     d kinesis.consumer_description;
     n int := 0;
     total int;
 BEGIN
-    PERFORM kinesis._check_limit('maxResults', max_results, 10000);
     PERFORM kinesis._count_call('ListStreamConsumers', s.stream_id);
     IF next_token IS NOT NULL THEN
         after_name := kinesis._read_token('ListStreamConsumers', next_token);
@@ -1707,7 +1709,6 @@ BEGIN
             PERFORM kinesis._raise('InvalidArgumentException', 'Invalid NextToken.');
         END IF;
         after_name := split_part(after_name, '|', 2);
-        cap := coalesce(cap, 100);
     END IF;
     IF stream_creation_timestamp IS NOT NULL AND date_trunc('second', stream_creation_timestamp) <> date_trunc('second', s.stream_creation_timestamp) THEN
         PERFORM kinesis._raise('ResourceNotFoundException', format('Stream %s under account %s was not created at %s.',
@@ -2852,16 +2853,14 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     arn text := CASE WHEN event_source LIKE 'arn:%/consumer/%' THEN event_source WHEN event_source IS NOT NULL THEN kinesis._stream_arn(kinesis._stream_name(event_source)) END;
     parts text[] := CASE WHEN function_name IS NOT NULL THEN kinesis._parse_name(function_name) END;
-    cap int := CASE WHEN max_items > 100 THEN 100 ELSE max_items END;       -- null: all
+    cap int := kinesis._page_size('maxItems', max_items, 100, marker);
     after uuid;
     c record;
     n int := 0;
     previous uuid;
 BEGIN
-    PERFORM kinesis._check_limit('maxItems', max_items, 10000);
     IF marker IS NOT NULL THEN
         after := kinesis._read_token('ListEventSourceMappings', marker)::uuid;
-        cap := coalesce(cap, 100);
     END IF;
     FOR c IN SELECT count(*) OVER () AS total, m.uuid FROM kinesis.event_source_mapping m LEFT JOIN kinesis.stream s USING (stream_id)
         WHERE (after IS NULL OR m.uuid > after) AND (arn IS NULL OR m.event_source_arn = arn)
