@@ -2856,8 +2856,8 @@ DECLARE
     cap int := kinesis._page_size('maxItems', max_items, 100, marker);
     after uuid;
     c record;
+    d kinesis.event_source_mapping_configuration;
     n int := 0;
-    previous uuid;
 BEGIN
     IF marker IS NOT NULL THEN
         after := kinesis._read_token('ListEventSourceMappings', marker)::uuid;
@@ -2868,11 +2868,9 @@ BEGIN
             AND (kinesis._may_change(kinesis._caller(), m.owner) OR kinesis._may_describe(kinesis._caller(), s.table_name))
         ORDER BY m.uuid LIMIT cap LOOP
         n := n + 1;
-        RETURN QUERY SELECT d.uuid, d.event_source_mapping_arn, d.event_source_arn, d.function_name, d.owner, d.starting_position, d.starting_position_timestamp, d.batch_size,
-            d.maximum_batching_window, d.parallelization_factor, d.maximum_record_age, d.maximum_retry_attempts, d.bisect_batch_on_function_error, d.on_failure,
-            d.report_batch_item_failures, d.tumbling_window, d.filter_criteria, d.state, d.state_transition_reason, d.last_modified, d.last_processing_result,
-            CASE WHEN n = cap AND c.total > cap THEN kinesis._make_token('ListEventSourceMappings', c.uuid::text) END
-            FROM kinesis._mapping_description(c.uuid) d;
+        d := kinesis._mapping_description(c.uuid);
+        d.next_marker := CASE WHEN n = cap AND c.total > cap THEN kinesis._make_token('ListEventSourceMappings', c.uuid::text) END;
+        RETURN NEXT d;
     END LOOP;
 END
 $$;
