@@ -2485,6 +2485,13 @@ BEGIN
 END
 $$;
 
+-- The arguments of a function that can be called: true for records, false for jsonb (an event, or an invocation record), null for others.
+CREATE FUNCTION kinesis._takes_records(p pg_proc) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN p.pronargs = 2 AND p.proargtypes[0] = 'kinesis.record[]'::regtype AND p.proargtypes[1] = 'kinesis.batch_context'::regtype THEN true
+        WHEN p.pronargs = 1 AND p.proargtypes[0] = 'jsonb'::regtype THEN false END
+$$;
+
 /*
  * The function of this name that can be called with batches (or, if it is for what has failed, with an invocation record) and
  * that the role may call. The search_path of who called can't be known here, and would not be that of the workers; so a name
@@ -2501,13 +2508,11 @@ BEGIN
             min(c.oid::regprocedure::text) FILTER (WHERE c.fits) AS refused, min(c.nspname::text) FILTER (WHERE c.fits) AS refused_in,
             min(c.nspname::text) FILTER (WHERE c.fits AND c.usable) AS nspname, bool_or(c.records) FILTER (WHERE c.fits AND c.usable) AS records
         INTO f
-        FROM (SELECT p.oid, p.proname, n.nspname, p.pronargs = 2 AS records,
-                p.prokind = 'f' AND NOT p.proretset AND (
-                    (p.pronargs = 1 AND p.proargtypes[0] = 'jsonb'::regtype AND (p.prorettype = 'jsonb'::regtype OR NOT for_batches))
-                    OR (p.pronargs = 2 AND p.proargtypes[0] = 'kinesis.record[]'::regtype AND p.proargtypes[1] = 'kinesis.batch_context'::regtype
-                        AND p.prorettype IN ('void'::regtype, 'jsonb'::regtype) AND for_batches)) AS fits,
+        FROM (SELECT p.oid, p.proname, n.nspname, t.records,
+                p.prokind = 'f' AND NOT p.proretset AND CASE t.records WHEN true THEN for_batches AND p.prorettype IN ('void'::regtype, 'jsonb'::regtype)
+                    WHEN false THEN p.prorettype = 'jsonb'::regtype OR NOT for_batches END AS fits,
                 has_schema_privilege(role, n.oid, 'USAGE') AND has_function_privilege(role, p.oid, 'EXECUTE') AS usable
-            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace CROSS JOIN kinesis._takes_records(p) AS t(records)
             WHERE p.proname = parts[2] AND (parts[1] IS NULL OR n.nspname = parts[1]) AND n.nspname !~ '^pg_temp_') c;
     IF f.n = 0 THEN
         PERFORM kinesis._raise('ResourceNotFoundException', format('Function not found: %s', function_name));
@@ -2644,9 +2649,8 @@ $$;
 -- The function that a mapping names.
 CREATE FUNCTION kinesis._function_of(m kinesis.event_source_mapping) RETURNS pg_proc
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT p.* FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = m.function_schema AND p.proname = m.function_name
-        AND CASE WHEN m.takes_records THEN p.pronargs = 2 AND p.proargtypes[0] = 'kinesis.record[]'::regtype AND p.proargtypes[1] = 'kinesis.batch_context'::regtype
-            ELSE p.pronargs = 1 AND p.proargtypes[0] = 'jsonb'::regtype END
+    SELECT p.* FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = m.function_schema AND p.proname = m.function_name AND kinesis._takes_records(p) = m.takes_records
 $$;
 
 -- With tumbling windows the function has to return their state.
