@@ -922,6 +922,17 @@ BEGIN
 END
 $$;
 
+-- Is it this stream, or a later one of the same name? Null: whichever.
+CREATE FUNCTION kinesis._check_creation(s kinesis.stream, stream_creation_timestamp timestamptz) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF date_trunc('second', stream_creation_timestamp) <> date_trunc('second', s.stream_creation_timestamp) THEN
+        PERFORM kinesis._raise('ResourceNotFoundException', format('Stream %s under account %s was not created at %s.',
+            s.stream_name, kinesis._account_id(), stream_creation_timestamp));
+    END IF;
+END
+$$;
+
 -- Shards of a stream that have not expired, in order of their ids.
 CREATE FUNCTION kinesis._listed_shards(s kinesis.stream, after_index int) RETURNS SETOF kinesis.shard
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -1103,10 +1114,7 @@ BEGIN
         IF filter = 'AFTER_SHARD_ID' THEN
             after_index := greatest(after_index, kinesis._shard_index(shard_filter_shard_id, 'shardFilter.shardId', s.stream_name));
         END IF;
-        IF stream_creation_timestamp IS NOT NULL AND date_trunc('second', stream_creation_timestamp) <> date_trunc('second', s.stream_creation_timestamp) THEN
-            PERFORM kinesis._raise('ResourceNotFoundException', format('Stream %s under account %s was not created at %s.',
-                s.stream_name, kinesis._account_id(), stream_creation_timestamp));
-        END IF;
+        PERFORM kinesis._check_creation(s, stream_creation_timestamp);
     END IF;
     PERFORM kinesis._count_call('ListShards', s.stream_id);
     horizon := kinesis._expired_before(s);
@@ -1710,10 +1718,7 @@ BEGIN
         END IF;
         after_name := split_part(after_name, '|', 2);
     END IF;
-    IF stream_creation_timestamp IS NOT NULL AND date_trunc('second', stream_creation_timestamp) <> date_trunc('second', s.stream_creation_timestamp) THEN
-        PERFORM kinesis._raise('ResourceNotFoundException', format('Stream %s under account %s was not created at %s.',
-            s.stream_name, kinesis._account_id(), stream_creation_timestamp));
-    END IF;
+    PERFORM kinesis._check_creation(s, stream_creation_timestamp);
     SELECT count(*) INTO total FROM kinesis.consumer x WHERE x.stream_id = s.stream_id AND x.consumer_name > after_name;
     FOR c IN SELECT * FROM kinesis.consumer x WHERE x.stream_id = s.stream_id AND x.consumer_name > after_name ORDER BY x.consumer_name LIMIT cap LOOP
         n := n + 1;
