@@ -54,6 +54,7 @@ sub answer
 	return $answer;
 }
 
+# Polls, through restarts of the server as well.
 sub wait_until
 {
 	my ($sql) = @_;

@@ -118,6 +118,7 @@ is($node->safe_psql('postgres', "SELECT DISTINCT shard FROM call WHERE mapping I
 stream('slow');
 my $slow = mapping('slow', 'tally', "tumbling_window => '2 s'");
 my $session = $node->background_psql('postgres');
+# From the beginning of a window on there is time enough to put all three into it.
 $session->query_safe(<<'SQL');
 SELECT pg_sleep(2 - extract(epoch FROM clock_timestamp()) % 2);
 SELECT kinesis.put_record('slow', '1', 'a');

@@ -219,7 +219,7 @@ has_all('plain', 'when that is granted again');
 
 # ---- Crashes ----
 
-# Somebody else's function runs whenever that happens.
+# Somebody else's function runs whenever that happens: it is slow, and some records a second are enough to keep it at work.
 my $slow = mapping('good', 'slow', 'batch_size => 10', "starting_position => 'LATEST'");
 my $producer = IPC::Run::start([ 'sh', '-c', 'while :; do psql -Xq -d "$0" -c "SELECT kinesis.put_record(\'s\', \'x\', \'k\')" ; sleep 0.05; done', $node->connstr('postgres') ], '>', '/dev/null', '2>', '/dev/null');
 becomes("SELECT status, records > 10 FROM kinesis.event_source_mapping_lanes WHERE uuid = '$slow'", 'running|t', 'a function that is slow');

@@ -14,6 +14,7 @@ $node->safe_psql('postgres', <<'SQL');
 SELECT kinesis.create_stream('s', 1);
 SELECT kinesis.put_record('s', 'data', 'key');
 CREATE FUNCTION work(records kinesis.record[], context kinesis.batch_context) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+-- Polls, often: what it waits for is over within milliseconds.
 CREATE PROCEDURE wait_for(query text) LANGUAGE plpgsql AS $$
 DECLARE
     until timestamptz := clock_timestamp() + interval '20 s';
