@@ -122,11 +122,15 @@ rewind_row(KinCallScan *call)
 static KinScannable *
 find_scannable(FuncExpr *call)
 {
-	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(call->funcid));
+	HeapTuple tuple;
 	Form_pg_proc proc;
 	bool no_settings;
 	KinScannable *found = NULL;
 
+	for (int i = 0; i < scannable_count; i++)
+		if (scannable[i]->stands_for && scannable[i]->stands_for(call))
+			return FmgrHookIsNeeded(call->funcid) ? NULL : scannable[i];
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(call->funcid));
 	if (!HeapTupleIsValid(tuple))
 		return NULL;
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
@@ -140,8 +144,8 @@ find_scannable(FuncExpr *call)
 		char *symbol = isnull ? "" : TextDatumGetCString(source);
 
 		for (int i = 0; i < scannable_count && found == NULL; i++)
-			if (strcmp(scannable[i]->symbol, symbol) == 0 && scannable[i]->arguments == list_length(call->args) &&
-				(scannable[i]->row == NULL) == call->funcretset)
+			if (scannable[i]->symbol && strcmp(scannable[i]->symbol, symbol) == 0 &&
+				scannable[i]->arguments == list_length(call->args) && (scannable[i]->row == NULL) == call->funcretset)
 				found = scannable[i];
 	}
 	ReleaseSysCache(tuple);
@@ -213,7 +217,7 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	TupleDesc columns;
 
 	if (get_expr_result_type((Node *) call, NULL, &columns) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "%s must return rows", function->symbol);
+		elog(ERROR, "%s must return rows", function->label);
 	/* A scan of no table, whose rows are described by custom_scan_tlist. */
 	for (int i = 1; i <= columns->natts; i++)
 	{

@@ -7,6 +7,7 @@
 #include "fmgr.h"
 #include "nodes/execnodes.h"
 #include "nodes/extensible.h"
+#include "nodes/primnodes.h"
 
 #define KIN_ARGUMENTS_MAX 6
 #define KIN_COLUMNS_MAX   4
@@ -40,8 +41,9 @@ typedef void (*KinRowFunction)(const KinArguments *given, TupleDesc columns, Dat
 /* A function that a node can stand in for.  begin() runs once a call, at the first row that is asked for. */
 struct KinScannable
 {
-	const char *symbol; /* the C function, by which it is recognised */
-	const char *label;  /* in EXPLAIN */
+	const char *symbol;                 /* the C function, by which it is recognised; NULL: */
+	bool (*stands_for)(FuncExpr *call); /* what else tells that it is meant; a strict one sees to nulls itself */
+	const char *label;                  /* in EXPLAIN */
 	int arguments;
 	KinRowFunction row; /* of a function with one row, and then nothing of the following; NULL: it returns a set */
 	Size state_size;

@@ -73,6 +73,16 @@ kin_set_datum(HeapTupleHeader header, TupleDesc columns, uint32 len)
 #endif
 }
 
+/* Raises an error when a composite datum is of another version of its row type than these columns. */
+static inline void
+kin_check_datum(HeapTupleHeader header, TupleDesc columns)
+{
+#ifdef VersionedDatumOffsetNumber
+	if (HeapTupleHeaderIsVersionedDatum(header))
+		heap_datum_check(header, columns);
+#endif
+}
+
 /*
  * Adds one empty page at the end of a heap and returns its block number.  16 moved relation extension behind
  * ExtendBufferedRel (commit 31966b151).

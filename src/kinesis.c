@@ -21,6 +21,7 @@
 #include "put_call.h"
 #include "record_get.h"
 #include "session_live.h"
+#include "record_unnest.h"
 #include "settings_define.h"
 #include "shard_read.h"
 #include "shard_state.h"
@@ -90,6 +91,7 @@ _PG_init(void)
 	kin_put_call_init();
 	kin_record_get_init();
 	kin_shard_read_init();
+	kin_record_unnest_init();
 	kin_shard_subscribe_init();
 }
 
