@@ -232,6 +232,7 @@ watch_shards(void)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	volatile int64 told = -1; /* of this stream's shards one was said to fail: there may be thousands */
 
 	kin_lanes.watches = MemoryContextAllocZero(map_memory, Max(kin_lanes.nshards, 1) * sizeof(int32));
 	kin_lanes.rung = MemoryContextAlloc(map_memory, Max(kin_lanes.nshards, 1) * sizeof(int));
@@ -247,7 +248,9 @@ watch_shards(void)
 		PG_CATCH();
 		{
 			MemoryContextSwitchTo(memory);
-			EmitErrorReport();
+			if (told != kin_lanes.shards[i].stream_id)
+				EmitErrorReport();
+			told = kin_lanes.shards[i].stream_id;
 			FlushErrorState();
 			RollbackAndReleaseCurrentSubTransaction();
 			kin_lanes.left_over = true;

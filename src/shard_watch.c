@@ -36,6 +36,7 @@ typedef struct WatchTable
 {
 	int32 used; /* places that were given out at least once */
 	int32 free; /* first of those given back */
+	int32 kept; /* given out for longer than a transaction */
 	Watch watches[FLEXIBLE_ARRAY_MEMBER];
 } WatchTable;
 
@@ -78,6 +79,16 @@ kin_shard_watch_startup(void)
 		memset(table, 0, table_size());
 }
 
+/*
+ * A shard that is watched keeps its slot, so those that are watched for good must leave some: else no other shard on this server
+ * could be put to any more.
+ */
+static int32
+most_kept(void)
+{
+	return kin_max_shards_setting - Max(kin_max_shards_setting / 8, 4);
+}
+
 static Watch *
 watch_at(int32 place)
 {
@@ -99,7 +110,9 @@ add_watch(Places *places, KinShardSlot *slot)
 		places->size = size;
 	}
 	LWLockAcquire(table_lock, LW_EXCLUSIVE);
-	if (table->free != 0)
+	if (places == &kept && table->kept >= most_kept())
+		place = 0;
+	else if (table->free != 0)
 	{
 		place = table->free;
 		table->free = watch_at(place)->next;
@@ -107,13 +120,17 @@ add_watch(Places *places, KinShardSlot *slot)
 	else if (table->used < kin_max_shards_setting)
 		place = ++table->used;
 	else
+		place = 0;
+	if (place == 0)
 	{
 		LWLockRelease(table_lock);
 		kin_slot_unlock(slot);
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						errmsg("all %d places for watching shards in shared memory are in use", kin_max_shards_setting),
+						errmsg("all %d places for watching shards in shared memory are in use",
+							   places == &kept ? most_kept() : kin_max_shards_setting),
 						errhint("Raise kinesis.max_shards and restart the server.")));
 	}
+	table->kept += places == &kept;
 	watch = watch_at(place);
 	watch->next = slot->first_watch;
 	watch->pgprocno = MyProc->pgprocno;
@@ -153,6 +170,8 @@ remove_all(Places *places)
 	if (places->count == 0)
 		return;
 	LWLockAcquire(table_lock, LW_EXCLUSIVE);
+	if (places == &kept)
+		table->kept -= places->count;
 	while (places->count > 0)
 		remove_watch(places->place[--places->count]);
 	LWLockRelease(table_lock);
