@@ -122,7 +122,7 @@ sub wait_until_done
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	$node->poll_query_until('postgres', <<SQL) and return;
-SELECT coalesce(bool_and(l.status = 'done' OR l.checkpoint >= (SELECT coalesce(max(r.sequence_number), -1) FROM kinesis.read_shard(l.stream_name, l.shard_id) AS r)), false)
+SELECT coalesce(bool_and(l.status = 'done' OR coalesce(l.checkpoint, -1) >= (SELECT coalesce(max(r.sequence_number), -1) FROM kinesis.read_shard(l.stream_name, l.shard_id) AS r)), false)
   FROM kinesis.event_source_mapping_lanes AS l WHERE l.function_name = 'public.$name'
 SQL
 	fail("$name comes to the end");
