@@ -91,9 +91,11 @@ worker_exits(int code, Datum arg)
 }
 
 void
-kin_call_mark_set(int64 lane_id, int64 end)
+kin_call_mark_set(int64 lane_id, int64 end, int64 invoked)
 {
-	Mark mark = {.run = list->run, .call = {.lane_id = lane_id, .end = end}, .database = MyDatabaseId};
+	Mark mark = {.run = list->run,
+				 .call = {.lane_id = lane_id, .end = end, .invoked = invoked},
+				 .database = MyDatabaseId};
 	static bool tried;
 
 	if (!tried)

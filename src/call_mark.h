@@ -9,11 +9,13 @@ typedef struct KinCallMark
 {
 	int64 lane_id;
 	int64 end;
-	bool alone; /* no other function was running, in any database */
+	int64
+		invoked; /* how often the lane's function had been, by its row; if that says more now, the call was committed */
+	bool alone;  /* no other function was running, in any database */
 } KinCallMark;
 
 /* In a worker: from now on, or no longer, a function runs for this lane. */
-extern void kin_call_mark_set(int64 lane_id, int64 end);
+extern void kin_call_mark_set(int64 lane_id, int64 end, int64 invoked);
 extern void kin_call_mark_clear(void);
 
 /* In the launcher, when it starts: notes the calls that a former server did not finish. */

@@ -174,25 +174,25 @@ disable_mapping(const KinLane *lane)
 	kin_run_sql("_disable_mappings", 2, types, values);
 }
 
+/* Notes that nobody came back from a call; crash: that of the server, NULL when only the worker has ended. */
 static TimestampTz
-note_lost(int64 lane_id, int64 end, KinLoss loss)
+note_lost(int64 lane_id, int64 end, const KinCallMark *crash)
 {
 	KinLane *lane;
-	TimestampTz retry_at = GetCurrentTimestamp();
-	bool crashed = loss != KIN_LOST_WORKER;
+	TimestampTz retry_at = GetCurrentTimestamp() + FIRST_RETRY_US;
 	ErrorData error = {
-		.sqlerrcode = crashed ? ERRCODE_CRASH_SHUTDOWN : ERRCODE_ADMIN_SHUTDOWN,
+		.sqlerrcode = crash ? ERRCODE_CRASH_SHUTDOWN : ERRCODE_ADMIN_SHUTDOWN,
 		.message =
-			crashed ? "the server crashed while the function ran" : "the worker was terminated while the function ran",
+			crash ? "the server crashed while the function ran" : "the worker was terminated while the function ran",
 	};
 
 	kin_worker_begin();
 	/* Somebody may hold the rows in a transaction that takes its time. */
 	(void) set_config_option("lock_timeout", LOST_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
 							 false);
-	lane = kin_lane_load(lane_id);
-	/* One that has committed has not failed, whatever its worker's end was. */
-	if (lane && end >= lane->checkpoint)
+	lane = kin_lane_lock(lane_id) ? kin_lane_load(lane_id) : NULL;
+	/* The call may have been committed, and the server have ended before the worker could take its mark away. */
+	if (lane && (crash == NULL || crash->invoked == lane->invoked))
 	{
 		if (lane->failing_since == 0)
 			lane->failing_since = GetCurrentTimestamp();
@@ -200,14 +200,14 @@ note_lost(int64 lane_id, int64 end, KinLoss loss)
 		if (end > lane->checkpoint)
 			kin_lane_pin(lane, end);
 		/* Suspects run one at a time: whose fault it is not has its next attempt without one whose fault it may be. */
-		if (loss == KIN_LOST_SERVER && lane->crashes == 0)
+		if (crash && !crash->alone && lane->crashes == 0)
 		{
 			lane->invocations++;
 			lane->failures++;
 		}
 		else
 			count_failure(lane, NULL);
-		if (crashed)
+		if (crash)
 		{
 			lane->crashes++;
 			lane->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 500 << Min(lane->crashes, 6));
@@ -221,18 +221,16 @@ note_lost(int64 lane_id, int64 end, KinLoss loss)
 	return retry_at;
 }
 
-TimestampTz
-kin_failure_lost(int64 lane_id, int64 end, KinLoss loss)
+/* A scheduler has other lanes to see to: what can't be noted is tried again without being counted. */
+static TimestampTz
+try_to_note_lost(int64 lane_id, int64 end, const KinCallMark *crash)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	volatile TimestampTz retry_at = GetCurrentTimestamp() + FIRST_RETRY_US;
+	volatile TimestampTz retry_at = 0;
 
-	if (end == KIN_NO_CALL)
-		return retry_at;
-	/* A scheduler has other lanes to see to: what can't be noted is tried again without being counted. */
 	PG_TRY();
 	{
-		retry_at = note_lost(lane_id, end, loss);
+		retry_at = note_lost(lane_id, end, crash);
 	}
 	PG_CATCH();
 	{
@@ -245,6 +243,18 @@ kin_failure_lost(int64 lane_id, int64 end, KinLoss loss)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	return retry_at;
+}
+
+TimestampTz
+kin_failure_lost(int64 lane_id, int64 end)
+{
+	return end == KIN_NO_CALL ? GetCurrentTimestamp() + FIRST_RETRY_US : try_to_note_lost(lane_id, end, NULL);
+}
+
+void
+kin_failure_crashed(const KinCallMark *call)
+{
+	(void) try_to_note_lost(call->lane_id, call->end, call);
 }
 
 void

@@ -5,6 +5,7 @@
 #define KIN_FAILURE_NOTE_H
 
 #include "batch_gather.h"
+#include "call_mark.h"
 #include "lane_store.h"
 
 /* How far a turn came. */
@@ -25,18 +26,14 @@ typedef enum KinPhase
 extern TimestampTz kin_failure_note(int64 lane_id, const KinLane *failed, const KinBatch *batch, KinPhase phase,
 									const ErrorData *error);
 
-typedef enum KinLoss
-{
-	KIN_LOST_WORKER,
-	KIN_LOST_SERVER_ALONE, /* it crashed, and no other function was running */
-	KIN_LOST_SERVER        /* it crashed, by this function or another one */
-} KinLoss;
-
 /*
- * The worker of this lane has ended in the middle of a turn, maybe with the server.  end: the last record that the function was
- * running with, KIN_NO_CALL when it was not.
+ * The worker of this lane has ended in the middle of a turn.  end: the last record that the function was running with, KIN_NO_CALL when
+ * it was not.  Returns when to try again.
  */
-extern TimestampTz kin_failure_lost(int64 lane_id, int64 end, KinLoss loss);
+extern TimestampTz kin_failure_lost(int64 lane_id, int64 end);
+
+/* The server has ended while this call was running. */
+extern void kin_failure_crashed(const KinCallMark *call);
 
 /* When a lane that fails is tried again: it waits as long as it has been failing, within limits, and a random part less. */
 extern TimestampTz kin_failure_retry_at(const KinLane *lane);

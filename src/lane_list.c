@@ -16,7 +16,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -213,14 +212,17 @@ read_bells(HTAB *index, const KinBell *old, int nold)
 	}
 }
 
-/* Begins to watch a shard; 0 when it has expired. */
-static int32
-watch_shard(const KinRunnableShard *runnable)
+/* Begins to watch a shard, if it has not expired. */
+static void
+watch_shard(void *arg)
 {
+	int place = *(int *) arg;
+	const KinRunnableShard *runnable = &kin_lanes.shards[place];
 	KinStream *stream = kin_stream_open_by_id(runnable->stream_id);
 	KinShard *shard = stream ? kin_shard_by_index(stream, runnable->shard_index) : NULL;
 
-	return shard ? kin_watch_keep(&shard->key) : 0;
+	if (shard)
+		kin_lanes.watches[place] = kin_watch_keep(&shard->key);
 }
 
 /*
@@ -230,34 +232,19 @@ watch_shard(const KinRunnableShard *runnable)
 static void
 watch_shards(void)
 {
-	MemoryContext memory = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile int64 told = -1; /* of this stream's shards one was said to fail: there may be thousands */
+	int64 told = -1; /* of this stream's shards one was said to fail: there may be thousands */
 
 	kin_lanes.watches = MemoryContextAllocZero(map_memory, Max(kin_lanes.nshards, 1) * sizeof(int32));
 	kin_lanes.rung = MemoryContextAlloc(map_memory, Max(kin_lanes.nshards, 1) * sizeof(int));
-	for (volatile int i = 0; i < kin_lanes.nshards; i++)
+	for (int i = 0; i < kin_lanes.nshards; i++)
 	{
+		int64 stream_id = kin_lanes.shards[i].stream_id;
+
 		CHECK_FOR_INTERRUPTS();
-		BeginInternalSubTransaction(NULL);
-		PG_TRY();
-		{
-			kin_lanes.watches[i] = watch_shard(&kin_lanes.shards[i]);
-			ReleaseCurrentSubTransaction();
-		}
-		PG_CATCH();
-		{
-			MemoryContextSwitchTo(memory);
-			if (told != kin_lanes.shards[i].stream_id)
-				EmitErrorReport();
-			told = kin_lanes.shards[i].stream_id;
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
-			kin_lanes.left_over = true;
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(memory);
-		CurrentResourceOwner = owner;
+		if (kin_worker_try(watch_shard, &i, told != stream_id))
+			continue;
+		told = stream_id;
+		kin_lanes.left_over = true;
 	}
 }
 

@@ -171,7 +171,7 @@ collect_workers(void)
 			return false;
 		running[place] = NULL;
 		checked[place] = 0;
-		lane_done(lane, KIN_TURN_LATER, kin_failure_lost(lane->lane_id, view.call_end, KIN_LOST_WORKER), &sync);
+		lane_done(lane, KIN_TURN_LATER, kin_failure_lost(lane->lane_id, view.call_end), &sync);
 	}
 	return sync;
 }
@@ -366,8 +366,7 @@ take_crashes(void)
 	int n = kin_call_marks_take(crashed, MARKS_MAX);
 
 	for (int i = 0; i < n; i++)
-		(void) kin_failure_lost(crashed[i].lane_id, crashed[i].end,
-								crashed[i].alone ? KIN_LOST_SERVER_ALONE : KIN_LOST_SERVER);
+		kin_failure_crashed(&crashed[i]);
 }
 
 /* That NOTIFY fails, because nobody reads its queue, is no reason to let mappings wait. */

@@ -133,7 +133,7 @@ call(KinLane *lane, KinBatch *batch, const KinCallWindow *window, int64 *from, J
 	kin_worker_report(psprintf("%s: shard %s of stream %s",
 							   quote_qualified_identifier(lane->function_schema, lane->function_name), lane->shard_id,
 							   lane->stream_name));
-	kin_call_mark_set(lane->lane_id, end);
+	kin_call_mark_set(lane->lane_id, end, lane->invoked);
 	response = kin_batch_call(lane, function, records, end, window);
 	result = kin_response_read(response, lane->reports_failures, batch->numbers, batch->n, from, &why);
 	if (window)

@@ -272,6 +272,7 @@ read_lane(KinLane *lane, const Row *row)
 	lane->lane = DatumGetInt32(row->values[LANE_LANE]);
 	lane->lanes = DatumGetInt32(row->values[LANE_LANES]);
 	lane->checkpoint = lane->loaded_checkpoint = DatumGetInt64(row->values[LANE_CHECKPOINT]);
+	lane->invoked = DatumGetInt64(row->values[LANE_INVOCATIONS]);
 	lane->stop_at = int64_or(row, LANE_STOP_AT, PG_INT64_MAX);
 	lane->ended = false;
 	read_ends(lane, row);

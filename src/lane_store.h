@@ -40,6 +40,7 @@ typedef struct KinLane
 	int lanes;
 	int64 checkpoint;
 	int64 loaded_checkpoint; /* as the row has it */
+	int64 invoked;           /* how often the function was called, as the row has it */
 	int64 stop_at;           /* PG_INT64_MAX = none */
 	int64 *ends;             /* of a failed batch and its halves, the smallest last */
 	int nends;

@@ -30,8 +30,9 @@
 #include "shard_walk.h"
 #include "worker_start.h"
 
-#define PAUSE_MS     5
-#define LOOK_BACK_MS 60000 /* what came while there was no scheduler: so long it may take until there is one again */
+#define PAUSE_MS        5
+#define BROKEN_RETRY_MS 10000
+#define LOOK_BACK_MS    60000 /* what came while there was no scheduler: so long it may take until there is one again */
 
 /*
  * The last record behind "floor" that can be read, where "last" is the last number of which it is settled whether it can; -1 when
@@ -62,10 +63,11 @@ last_readable(KinStream *stream, KinShard *shard, int64 last, int64 floor)
 	return found;
 }
 
-/* Sends for one shard, if it can be read further than it was said; true when it is closed, and others have come in its place. */
-static bool
-ring(KinBell *bell)
+/* Sends for one shard, if it can be read further than it was said. */
+static void
+ring(void *arg)
 {
+	KinBell *bell = arg;
 	static const KinStart latest = {.operation = "Notify", .field = "type", .type = "LATEST"};
 	KinStream *stream = kin_stream_open_by_id(bell->stream_id);
 	KinShard *shard = stream ? kin_shard_by_index(stream, bell->shard_index) : NULL;
@@ -74,14 +76,15 @@ ring(KinBell *bell)
 	int64 readable;
 
 	if (shard == NULL)
-		return false; /* gone, and the scheduler will hear of it */
+		return; /* gone, and the scheduler will hear of it */
+	bell->closed = shard->ending_number >= 0;
 	last = kin_position_find(stream, shard, &latest);
 	if (last <= bell->last)
-		return shard->ending_number >= 0;
+		return;
 	readable = last_readable(stream, shard, last, bell->last >= 0 ? bell->last : last - kin_number_of_ms(LOOK_BACK_MS));
 	bell->last = Max(last, readable);
 	if (readable < 0)
-		return shard->ending_number >= 0;
+		return;
 	initStringInfo(&payload);
 	appendStringInfoString(&payload, "{\"stream_name\": ");
 	escape_json(&payload, stream->name);
@@ -91,7 +94,6 @@ ring(KinBell *bell)
 		if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(bell->owners[i])) &&
 			pg_class_aclcheck(stream->table, bell->owners[i], ACL_SELECT) == ACLCHECK_OK)
 			Async_Notify(bell->channels[i], payload.data);
-	return shard->ending_number >= 0;
 }
 
 TimestampTz
@@ -117,7 +119,15 @@ kin_bells_ring(KinBell *bells, int n, bool *sync)
 		begun = true;
 		bell->news = false;
 		bell->not_before = TimestampTzPlusMilliseconds(now, PAUSE_MS);
-		*sync |= ring(bell);
+		/* What is wrong with one stream is no reason to say nothing of the others. */
+		if (!kin_worker_try(ring, bell, true))
+		{
+			bell->news = true;
+			bell->last = -1;
+			bell->not_before = TimestampTzPlusMilliseconds(now, BROKEN_RETRY_MS);
+			next = kin_sooner(next, bell->not_before);
+		}
+		*sync |= bell->closed;
 	}
 	if (begun)
 		kin_worker_commit();

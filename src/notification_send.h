@@ -16,6 +16,7 @@ typedef struct KinBell
 	Oid *owners;
 	int64 last;             /* number that was sent last */
 	bool news;              /* something has ended since */
+	bool closed;            /* the shard, and others have come in its place */
 	TimestampTz not_before; /* a busy shard rings only so often */
 } KinBell;
 

@@ -18,6 +18,8 @@
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -117,6 +119,34 @@ kin_worker_commit(void)
 	pgstat_report_stat(false);
 	/* Whatever a transaction waited for, it may have reset the latch: the caller looks once more before it sleeps. */
 	SetLatch(MyLatch);
+}
+
+bool
+kin_worker_try(void (*action)(void *), void *argument, bool report)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = true;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		action(argument);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		done = false;
+		MemoryContextSwitchTo(memory);
+		if (report)
+			EmitErrorReport();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(memory);
+	CurrentResourceOwner = owner;
+	return done;
 }
 
 void

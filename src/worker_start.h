@@ -33,6 +33,12 @@ extern int64 kin_worker_token(void);
 extern void kin_worker_begin(void);
 extern void kin_worker_commit(void);
 
+/*
+ * Does something in a subtransaction of that transaction; false when it has failed and is undone.  The error goes to the log, if it
+ * is to be reported.
+ */
+extern bool kin_worker_try(void (*action)(void *), void *argument, bool report);
+
 /* Sleeps until the latch is set or the time has come (0: for ever), then sees to signals and a changed configuration. */
 extern void kin_worker_sleep(TimestampTz until);
 

@@ -47,7 +47,7 @@ is_called_by('a', 'library|alice', 'the function that the mapping was made for i
 put_in_place('mallory');
 put_data($node, 's', 'b');
 becomes_in($node, 'postgres', "SELECT last_result, error_sqlstate, error_message FROM kinesis.event_source_mapping_lanes",
-	'PROBLEM: The function could not be called|42501|function shared.work belongs to another role than the one that the mapping was made for', 'one of somebody else is refused');
+	'PROBLEM: The function could not be called|42501|function shared.work belongs to another role than the one that the event source mapping was made for', 'one of somebody else is refused');
 is($node->safe_psql('postgres', "SELECT count(*) FROM called WHERE written_by = 'mallory'"), '0', 'and not called');
 
 put_in_place('library');
