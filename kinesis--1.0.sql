@@ -2399,6 +2399,16 @@ ALTER TABLE kinesis.event_source_mapping ENABLE ALWAYS TRIGGER ring_scheduler;
 CREATE TRIGGER ring_scheduler AFTER INSERT OR UPDATE OR DELETE ON kinesis.notification FOR EACH STATEMENT EXECUTE FUNCTION kinesis._ring_scheduler();
 ALTER TABLE kinesis.notification ENABLE ALWAYS TRIGGER ring_scheduler;
 
+-- Writes what a turn changes of a lane, for a table that has got triggers or indexes which C code does not see to: lane_store.c.
+CREATE FUNCTION kinesis._save_lane(l kinesis.mapping_lane) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE kinesis.mapping_lane x SET checkpoint = l.checkpoint, ended = l.ended, batch_ends = l.batch_ends, attempts = l.attempts, crashes = l.crashes,
+        failing_since = l.failing_since, retry_at = l.retry_at, window_start = l.window_start, window_state = l.window_state, window_full = l.window_full,
+        last_result = l.last_result, processed_at = l.processed_at, last_error = l.last_error, invocations = l.invocations, failures = l.failures,
+        records = l.records, discarded = l.discarded
+        WHERE x.lane_id = l.lane_id
+$$;
+
 CREATE TYPE kinesis.event_source_mapping_configuration AS (
     uuid uuid, event_source_mapping_arn text, event_source_arn text, function_name text, owner text,
     starting_position text, starting_position_timestamp timestamptz, batch_size int, maximum_batching_window interval, parallelization_factor int,

@@ -76,18 +76,13 @@ kin_require_right(KinStream *stream, Oid role, KinRight right, const char *opera
 }
 
 Oid
-kin_owner_of(int cache, Oid object)
+kin_function_owner(Oid function)
 {
-	HeapTuple tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
-	Oid owner = InvalidOid;
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid owner = HeapTupleIsValid(tuple) ? ((Form_pg_proc) GETSTRUCT(tuple))->proowner : InvalidOid;
 
-	if (!HeapTupleIsValid(tuple))
-		return InvalidOid;
-	if (cache == PROCOID)
-		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
-	else if (cache == RELOID)
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
 	return owner;
 }
 

@@ -18,8 +18,8 @@ typedef enum KinRight
 /* Raises AccessDeniedException unless the role may; stream is NULL for KIN_RIGHT_CREATE only. */
 extern void kin_require_right(KinStream *stream, Oid role, KinRight right, const char *operation);
 
-/* The owner of a function (PROCOID) or table (RELOID); InvalidOid when it is gone. */
-extern Oid kin_owner_of(int cache, Oid object);
+/* InvalidOid when it is gone. */
+extern Oid kin_function_owner(Oid function);
 
 /*
  * Raises an error when a function or table that code runs by its name, with the rights of a role, belongs to somebody who did not own

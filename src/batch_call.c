@@ -90,7 +90,7 @@ kin_batch_function(const KinLane *lane)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("function %s must return jsonb%s", NameListToString(name),
 															lane->takes_records ? " or void" : "")));
-	kin_require_chosen(kin_owner_of(PROCOID, function), lane->function_owner, lane->owner,
+	kin_require_chosen(kin_function_owner(function), lane->function_owner, lane->owner,
 					   psprintf("function %s", NameListToString(name)));
 	if (!kin_may_execute(function, lane->owner))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

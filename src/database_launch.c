@@ -200,7 +200,7 @@ start_schedulers(void)
 		db->started = true;
 		db->asked = false;
 		db->started_at = now;
-		if (kin_worker_register("kinesis scheduler", "kin_scheduler_main", db->place, db->token))
+		if (kin_worker_register("kinesis scheduler", "kin_scheduler_main", db->place, db->token, true))
 			starting++;
 		else
 			kin_pool_drop_scheduler(db->place, db->token);

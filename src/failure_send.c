@@ -10,7 +10,9 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -18,13 +20,16 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/syscache.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/varlena.h"
 
 #include "access_check.h"
+#include "compat.h"
 #include "failure_send.h"
 #include "record_put.h"
 #include "sql_run.h"
@@ -99,50 +104,66 @@ qualified_name(const char *name)
 	return names;
 }
 
-/* Runs a statement of the form "... %s ..." with the destination's name in it and the record as $1. */
+/*
+ * The table is looked at, and then found by its name once more.  Its lock keeps it where it is, but for who renames its whole schema:
+ * then what was done is undone by an error.
+ */
 static void
-run_with_record(const char *form, List *names, Jsonb *record)
+send_to_table(const char *name, Oid owner_then, Jsonb *record)
 {
-	const char *name = quote_qualified_identifier(strVal(linitial(names)), strVal(lsecond(names)));
+	List *names = qualified_name(name);
+	Relation table = table_openrv_extended(makeRangeVarFromNameList(names), RowExclusiveLock, true);
+	char *schema = strVal(linitial(names));
 	Oid types[] = {JSONBOID};
 	Datum values[] = {JsonbPGetDatum(record)};
 	char *query;
+	int nest;
 	int result;
-	int nest = kin_pin_path(strVal(linitial(names)));
+	Oid relid;
 
+	if (table == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("destination table %s does not exist", name)));
+	relid = RelationGetRelid(table);
+	kin_require_chosen(table->rd_rel->relowner, owner_then, GetUserId(), psprintf("table %s", name));
+	table_close(table, NoLock);
+
+	nest = kin_pin_path(schema);
 	SPI_connect();
-	query = psprintf(form, name);
+	query = psprintf("INSERT INTO %s (invocation_record) VALUES ($1)",
+					 quote_qualified_identifier(schema, strVal(lsecond(names))));
 	result = SPI_execute_with_args(query, 1, types, values, NULL, false, 0);
 	if (result < 0)
 		elog(ERROR, "\"%s\" failed: %s", query, SPI_result_code_string(result));
 	SPI_finish();
 	AtEOXact_GUC(true, nest);
+	if (get_relname_relid(strVal(lsecond(names)), get_namespace_oid(schema, true)) != relid)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("destination table %s was replaced while it was written to", name)));
 }
 
-static void
-send_to_table(const char *name, Oid owner_then, Jsonb *record)
-{
-	List *names = qualified_name(name);
-	Oid table = RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, true);
-
-	if (!OidIsValid(table))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("destination table %s does not exist", name)));
-	kin_require_chosen(kin_owner_of(RELOID, table), owner_then, GetUserId(), psprintf("table %s", name));
-	run_with_record("INSERT INTO %s (invocation_record) VALUES ($1)", names, record);
-}
-
+/* Called by its OID, so that it is the one that was looked at. */
 static void
 send_to_function(const char *name, Oid owner_then, Jsonb *record)
 {
 	List *names = qualified_name(name);
 	Oid types[] = {JSONBOID};
 	Oid function = LookupFuncName(names, lengthof(types), types, true);
+	FmgrInfo flinfo;
+	LOCAL_FCINFO(fcinfo, 1);
+	int nest;
 
-	if (!OidIsValid(function))
+	if (!OidIsValid(function) || get_func_prokind(function) != PROKIND_FUNCTION || get_func_retset(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("destination function %s(jsonb) does not exist", name)));
-	kin_require_chosen(kin_owner_of(PROCOID, function), owner_then, GetUserId(), psprintf("function %s", name));
-	run_with_record("SELECT %s($1)", names, record);
+	kin_require_chosen(kin_function_owner(function), owner_then, GetUserId(), psprintf("function %s", name));
+	if (!kin_may_execute(function, GetUserId()))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, name);
+	nest = kin_pin_path(strVal(linitial(names)));
+	fmgr_info(function, &flinfo);
+	InitFunctionCallInfoData(*fcinfo, &flinfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0] = (NullableDatum){.value = JsonbPGetDatum(record)};
+	(void) FunctionCallInvoke(fcinfo);
+	AtEOXact_GUC(true, nest);
 }
 
 void

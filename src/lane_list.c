@@ -57,6 +57,7 @@ kin_lane_make_ready(KinRunnable *lane)
 		return;
 	lane->state = KIN_LANE_READY;
 	kin_lane_set_time(lane, 0);
+	lane->ready_since = GetCurrentTimestamp();
 	lane->next_ready = NULL;
 	if (kin_lanes.last_ready)
 		kin_lanes.last_ready->next_ready = lane;

@@ -28,8 +28,10 @@ typedef struct KinRunnable
 	bool listed;    /* by the reading of the catalog under way */
 	Oid owner;      /* of the mapping */
 	bool suspected; /* the server crashed while it ran, and it has not done well since */
-	int mapping;    /* in mappings */
-	int shard;      /* in shards */
+	bool synced;    /* for its sake the catalog was read anew, and it has not done anything else since */
+	TimestampTz ready_since;
+	int mapping; /* in mappings */
+	int shard;   /* in shards */
 	struct KinRunnable *next_ready;
 	struct KinRunnable *next_of_shard;
 } KinRunnable;

@@ -30,8 +30,13 @@
 #include "worker_pool.h"
 #include "worker_start.h"
 
-#define WORKER_START_MS   10000 /* a worker that has not come by then never does */
-#define RETRY_START_MS    5000  /* there was no place for a process */
+#define WORKER_START_MS    10000 /* a worker that has not come by then never does */
+#define RETRY_START_MS     10    /* there was no place for a process */
+#define RETRY_START_MAX_MS 5000
+#define COMPLAIN_MS        1000 /* it has failed for about as long */
+#define OWNER_WAIT_MS                                                                                                  \
+	200 /* a lane waits so long for a worker that its owner has, rather than have another one started */
+#define SYNC_AGAIN_MS     1000
 #define READ_AGAIN_MS     100
 #define READ_AGAIN_MAX_MS 10000 /* somebody may hold a row for long */
 #define OVERDUE_MS        1000
@@ -52,6 +57,7 @@ static Start *starts;         /* by place in the pool */
 static KinRunnable **running; /* by place in the pool: what our workers work on */
 static TimestampTz *checked;  /* by place in the pool: when to look at the worker's call; 0 = it has none */
 static TimestampTz start_after;
+static int start_pause;
 
 
 /* ---- News ---- */
@@ -83,6 +89,7 @@ lane_done(KinRunnable *lane, KinTurn turn, TimestampTz later, bool *sync)
 {
 	lane->state = KIN_LANE_RESTING;
 	lane->suspected &= turn == KIN_TURN_LATER;
+	lane->synced &= turn == KIN_TURN_SYNC;
 	if (!lane->listed)
 	{
 		*sync |= turn == KIN_TURN_SYNC;
@@ -93,7 +100,14 @@ lane_done(KinRunnable *lane, KinTurn turn, TimestampTz later, bool *sync)
 	switch (turn)
 	{
 		case KIN_TURN_SYNC:
-			*sync = true;
+			/* Once is enough, if that has changed nothing for it: somebody holds what would have to change. */
+			if (lane->synced)
+			{
+				lane->state = KIN_LANE_LATER;
+				kin_lane_set_time(lane, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SYNC_AGAIN_MS));
+			}
+			else
+				*sync = lane->synced = true;
 			break;
 		case KIN_TURN_MORE:
 			kin_lane_make_ready(lane);
@@ -245,19 +259,18 @@ idle_worker(const KinRunnable *lane, int *other)
 	return found;
 }
 
-/* Places for workers that are soon to be had: some start, some leave.  Gives back those of workers that never came. */
-static int
-count_coming(TimestampTz *next)
+/* Counts workers that start, and that leave; gives back the places of those that never came. */
+static void
+count_coming(int *starting, int *leaving, TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int n = 0;
 
+	*starting = *leaving = 0;
 	for (int place = 0; place < kin_max_workers_setting; place++)
 	{
 		KinWorkerState state = kin_pool_worker(place).state;
 
-		if (state == KIN_WORKER_LEAVING)
-			n++;
+		*leaving += state == KIN_WORKER_LEAVING;
 		if (starts[place].token == 0)
 			continue;
 		if (state != KIN_WORKER_STARTING)
@@ -269,16 +282,24 @@ count_coming(TimestampTz *next)
 		}
 		else
 		{
-			TimestampTz until = TimestampTzPlusMilliseconds(starts[place].at, WORKER_START_MS + 1);
-
-			*next = kin_sooner(*next, until);
-			n++;
+			*next = kin_sooner(*next, TimestampTzPlusMilliseconds(starts[place].at, WORKER_START_MS + 1));
+			++*starting;
 		}
 	}
-	return n;
 }
 
-static bool
+typedef enum StartResult
+{
+	START_DONE,
+	START_NO_ROOM, /* until a worker ends */
+	START_WAITS    /* until it is tried again */
+} StartResult;
+
+/*
+ * A worker that has ended gives its place back before the postmaster has noticed, so the first failure tells nothing: it is tried
+ * again at once.  What fails on and on, because all processes are taken, is tried more and more seldom.
+ */
+static StartResult
 start_worker(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
@@ -288,41 +309,77 @@ start_worker(TimestampTz *next)
 	if (start_after > now)
 	{
 		*next = kin_sooner(*next, start_after);
-		return false;
+		return START_WAITS;
 	}
 	place = kin_pool_claim_worker(&token);
 	if (place < 0)
-		return false; /* we are woken when a place is given back */
-	if (!kin_worker_register("kinesis worker", "kin_worker_main", place, token))
+		return START_NO_ROOM; /* we are woken when a place is given back */
+	if (kin_worker_register("kinesis worker", "kin_worker_main", place, token, start_pause >= COMPLAIN_MS))
 	{
-		kin_pool_drop_worker(place, token);
-		start_after = TimestampTzPlusMilliseconds(now, RETRY_START_MS);
-		*next = kin_sooner(*next, start_after);
-		return false;
+		starts[place] = (Start){.token = token, .at = now};
+		start_pause = 0;
+		return START_DONE;
 	}
-	starts[place] = (Start){.token = token, .at = now};
+	kin_pool_drop_worker(place, token);
+	start_pause = Min(Max(start_pause * 2, RETRY_START_MS), RETRY_START_MAX_MS);
+	start_after = TimestampTzPlusMilliseconds(now, start_pause);
+	*next = kin_sooner(*next, start_after);
+	return start_pause > RETRY_START_MS ? START_NO_ROOM : START_WAITS;
+}
+
+/* Has a lane's owner a worker that may soon be free for it? */
+static bool
+may_wait(const KinRunnable *lane, TimestampTz *next)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(lane->ready_since, OWNER_WAIT_MS);
+	bool runs = false;
+
+	for (int place = 0; place < kin_max_workers_setting; place++)
+		runs |= running[place] && running[place]->owner == lane->owner;
+	if (!runs || until <= GetCurrentTimestamp())
+		return false;
+	*next = kin_sooner(*next, until);
 	return true;
 }
 
+static void
+run_lane(KinRunnable *lane, KinRunnable *previous, int place)
+{
+	if (previous)
+		previous->next_ready = lane->next_ready;
+	else
+		kin_lanes.first_ready = lane->next_ready;
+	if (kin_lanes.last_ready == lane)
+		kin_lanes.last_ready = previous;
+	lane->state = KIN_LANE_RUNNING;
+	lane->news = false;
+	running[place] = lane;
+	checked[place] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(kin_function_timeout_setting, OVERDUE_MS));
+	kin_lanes.mappings[lane->mapping].running++;
+}
+
 /*
- * Gives lanes that are ready to workers, in their order, and has workers started for those that are left.  A lane for whose owner
- * no worker is idle gets the place of one that is idle now: it ends, before a lane behind in the line can have it.
+ * Gives lanes that are ready to workers, in their order, and has workers started for those that are left.  A lane whose owner has no
+ * worker gets the place of an idle one of another owner: it ends at the lane's turn in the line, before a lane behind can have it.
  */
 static void
 give_out(TimestampTz *next)
 {
 	KinRunnable *lane = kin_lanes.first_ready;
 	KinRunnable *previous = NULL;
+	bool suspect_runs = kin_pool_suspect_runs();
 	int busy = 0;
-	int coming = count_coming(next);
 	int left = 0;
+	int starting;
+	int leaving;
+	bool starving = false;
 
+	count_coming(&starting, &leaving, next);
 	for (int i = 0; i < kin_lanes.nmappings; i++)
 		busy += kin_lanes.mappings[i].running;
 	while (lane && left <= kin_max_workers_setting)
 	{
 		KinRunnable *following = lane->next_ready;
-		KinRunnableMapping *mapping = &kin_lanes.mappings[lane->mapping];
 		KinAssignment assignment = {.lane_id = lane->lane_id,
 									.uuid = lane->uuid,
 									.owner = lane->owner,
@@ -330,33 +387,36 @@ give_out(TimestampTz *next)
 		int place = -1;
 		int other = -1;
 
-		if (may_have_worker(mapping, kin_max_workers_setting - busy))
+		if (!(lane->suspected && suspect_runs) &&
+			may_have_worker(&kin_lanes.mappings[lane->mapping], kin_max_workers_setting - busy))
 		{
 			place = idle_worker(lane, &other);
-			if (place < 0 && ++left > coming && (start_worker(next) || (other >= 0 && kin_pool_dismiss(other))))
-				coming++;
+			if (place < 0 && ++left > starting)
+			{
+				StartResult result = start_worker(next);
+
+				if (result == START_DONE)
+					starting++;
+				else if (left > starting + leaving && !may_wait(lane, next))
+				{
+					if (result == START_NO_ROOM && other >= 0 && kin_pool_dismiss(other))
+						leaving++;
+					else
+						starving = true;
+				}
+			}
 		}
 		if (place >= 0 && kin_pool_assign(place, &assignment))
 		{
-			if (previous)
-				previous->next_ready = following;
-			else
-				kin_lanes.first_ready = following;
-			if (kin_lanes.last_ready == lane)
-				kin_lanes.last_ready = previous;
-			lane->state = KIN_LANE_RUNNING;
-			lane->news = false;
-			running[place] = lane;
-			checked[place] =
-				TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(kin_function_timeout_setting, OVERDUE_MS));
-			mapping->running++;
+			run_lane(lane, previous, place);
+			suspect_runs |= lane->suspected;
 			busy++;
 		}
 		else
 			previous = lane;
 		lane = following;
 	}
-	kin_pool_say_waiting(kin_lanes.first_ready != NULL, left > coming);
+	kin_pool_say_waiting(kin_lanes.first_ready != NULL, starving);
 }
 
 static void

@@ -21,6 +21,7 @@
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -455,6 +456,8 @@ serve_once(int64 lane_id)
 		phase = phase == KIN_PHASE_SAVE ? KIN_PHASE_CALL : phase; /* a commit that fails is the function's failure */
 		kin_worker_commit();
 		SetUserIdAndSecContext(superuser, 0);
+		/* What a function has declared WITH HOLD has been run by now; nobody will fetch from it. */
+		PortalHashTableDeleteAll();
 	}
 	PG_CATCH();
 	{

@@ -26,6 +26,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "nodes/execnodes.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -44,6 +45,7 @@
 #include "lane_store.h"
 #include "name_check.h"
 #include "restore_finish.h"
+#include "sql_run.h"
 #include "stream_lookup.h"
 
 /* Columns of kinesis.event_source_mapping and kinesis.mapping_lane, in the order of the install script. */
@@ -496,19 +498,58 @@ changed(Relation lanes, HeapTuple tuple, const KinLane *lane)
 							 change.replaces + 1);
 }
 
+/* Has somebody given the table triggers, or indexes that need the executor? */
+static bool
+needs_executor(Relation lanes, CatalogIndexState indexes)
+{
+	if (lanes->trigdesc != NULL)
+		return true;
+	for (int i = 0; i < indexes->ri_NumIndices; i++)
+	{
+		const IndexInfo *index = indexes->ri_IndexRelationInfo[i];
+
+		if (index->ii_Expressions != NIL || index->ii_Predicate != NIL || index->ii_ExclusionOps != NULL)
+			return true;
+	}
+	return false;
+}
+
+static void
+write_row(Relation lanes, ItemPointer place, HeapTuple tuple)
+{
+	CatalogIndexState indexes = CatalogOpenIndexes(lanes);
+
+	if (needs_executor(lanes, indexes))
+	{
+		const Oid type = RelationGetForm(lanes)->reltype;
+		const Datum row = heap_copy_tuple_as_datum(tuple, RelationGetDescr(lanes));
+
+		CatalogCloseIndexes(indexes);
+		kin_run_sql("_save_lane", 1, &type, &row);
+		return;
+	}
+	CatalogTupleUpdateWithInfo(lanes, place, tuple, indexes);
+	CatalogCloseIndexes(indexes);
+	known_place = tuple->t_self;
+}
+
 /*
- * Nothing but this and the extension's own SQL writes to the table, which has neither triggers nor indexes on expressions.  As an
- * UPDATE would, it waits for whoever is changing the row, and changes what that one has left: a stop that was set meanwhile stays.
+ * As an UPDATE would, it waits for whoever is changing the row, and changes what that one has left: a stop that was set meanwhile
+ * stays.
  */
 bool
 kin_lane_save(const KinLane *lane)
 {
 	Relation lanes = open_table("mapping_lane", RowExclusiveLock, LANE_COLUMNS);
 	TupleTableSlot *slot = table_slot_create(lanes, NULL);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	HeapTuple tuple = find_lane(lanes, lane->lane_id, snapshot);
+	Snapshot snapshot;
+	HeapTuple tuple;
 	TM_FailureData failure;
 
+	/* What the function has done to the row itself is seen. */
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	tuple = find_lane(lanes, lane->lane_id, snapshot);
 	if (tuple &&
 		table_tuple_lock(lanes, &tuple->t_self, snapshot, slot, GetCurrentCommandId(false), LockTupleNoKeyExclusive,
 						 LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure) != TM_Ok)
@@ -517,13 +558,12 @@ kin_lane_save(const KinLane *lane)
 		tuple = changed(lanes, ExecFetchSlotHeapTuple(slot, false, NULL), lane);
 	if (tuple)
 	{
-		CatalogTupleUpdate(lanes, &slot->tts_tid, tuple);
+		write_row(lanes, &slot->tts_tid, tuple);
 		CommandCounterIncrement();
-		known_lane = lane->lane_id;
-		known_place = tuple->t_self;
 	}
 	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(lanes, RowExclusiveLock);
+	/* The lock stays until the end, as any writer's does: REINDEX CONCURRENTLY counts on that. */
+	table_close(lanes, NoLock);
 	return tuple != NULL;
 }

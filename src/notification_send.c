@@ -26,38 +26,53 @@
 #include "compat.h"
 #include "notification_send.h"
 #include "position_find.h"
-#include "sequence_number.h"
 #include "shard_walk.h"
 #include "worker_start.h"
 
 #define PAUSE_MS        5
 #define BROKEN_RETRY_MS 10000
-#define LOOK_BACK_MS    60000 /* what came while there was no scheduler: so long it may take until there is one again */
+
+/* The first record behind a number that can be read, up to "last"; -1: there is none. */
+static int64
+first_readable(KinStream *stream, KinShard *shard, Snapshot snapshot, int64 after, int64 last)
+{
+	KinShardWalk walk;
+	int64 number;
+	bool found;
+
+	CHECK_FOR_INTERRUPTS();
+	kin_walk_begin(&walk, stream, shard, snapshot, after);
+	found = kin_walk_next(&walk, &number) != NULL && number <= last;
+	kin_walk_end(&walk);
+	return found ? number : -1;
+}
 
 /*
- * The last record behind "floor" that can be read, where "last" is the last number of which it is settled whether it can; -1 when
- * there is none.  Mostly it is "last" itself; where puts were rolled back it is looked for further and further before it.
+ * The last record behind "told" that can be read; -1: there is none.  "last" is LATEST's position: of all numbers up to there it is
+ * settled whether they can, and mostly it is one that can.  It is not when what was put last was rolled back; then the last one is
+ * searched for by halving, however far it is.
  */
 static int64
-last_readable(KinStream *stream, KinShard *shard, int64 last, int64 floor)
+last_readable(KinStream *stream, KinShard *shard, int64 last, int64 told)
 {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64 found = -1;
-	int64 after = last;
+	int64 found = first_readable(stream, shard, snapshot, last - 1, last);
 
-	for (int64 step = 1; found < 0 && after > floor; step *= 4)
+	if (found < 0)
 	{
-		KinShardWalk walk;
-		int64 number;
+		int64 none_behind = last;
 
-		after = Max(last - step, floor);
-		kin_walk_begin(&walk, stream, shard, snapshot, after);
-		while (kin_walk_next(&walk, &number) != NULL)
+		found = first_readable(stream, shard, snapshot, told, last);
+		while (found >= 0 && found < none_behind)
 		{
-			CHECK_FOR_INTERRUPTS();
-			found = number;
+			int64 middle = found + (none_behind - found) / 2;
+			int64 next = first_readable(stream, shard, snapshot, middle, last);
+
+			if (next >= 0)
+				found = next;
+			else
+				none_behind = middle;
 		}
-		kin_walk_end(&walk);
 	}
 	UnregisterSnapshot(snapshot);
 	return found;
@@ -81,7 +96,7 @@ ring(void *arg)
 	last = kin_position_find(stream, shard, &latest);
 	if (last <= bell->last)
 		return;
-	readable = last_readable(stream, shard, last, bell->last >= 0 ? bell->last : last - kin_number_of_ms(LOOK_BACK_MS));
+	readable = last_readable(stream, shard, last, bell->last);
 	bell->last = Max(last, readable);
 	if (readable < 0)
 		return;

@@ -52,6 +52,17 @@ suspect_runs(void)
 }
 
 bool
+kin_pool_suspect_runs(void)
+{
+	bool runs;
+
+	LWLockAcquire(kin_pool_lock, LW_SHARED);
+	runs = suspect_runs();
+	LWLockRelease(kin_pool_lock);
+	return runs;
+}
+
+bool
 kin_pool_assign(int place, const KinAssignment *assignment)
 {
 	KinWorkerPlace *w = &kin_pool->workers[place];

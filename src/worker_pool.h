@@ -116,6 +116,7 @@ extern KinWorkerView kin_pool_worker(int place);
  * database: so the next crash tells which of them it was.
  */
 extern bool kin_pool_assign(int place, const KinAssignment *assignment);
+extern bool kin_pool_suspect_runs(void);
 
 /* Makes a worker whose result was collected idle. */
 extern void kin_pool_collect(int place);

@@ -70,7 +70,7 @@ kin_worker_describe(BackgroundWorker *worker, const char *type, const char *func
 }
 
 bool
-kin_worker_register(const char *type, const char *function, int place, int64 token)
+kin_worker_register(const char *type, const char *function, int place, int64 token, bool complain)
 {
 	static TimestampTz complained;
 	BackgroundWorker worker;
@@ -81,7 +81,7 @@ kin_worker_register(const char *type, const char *function, int place, int64 tok
 	memcpy(worker.bgw_extra, &token, sizeof(token));
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
 		return true;
-	if (TimestampDifferenceExceeds(complained, GetCurrentTimestamp(), COMPLAIN_EVERY_MS))
+	if (complain && TimestampDifferenceExceeds(complained, GetCurrentTimestamp(), COMPLAIN_EVERY_MS))
 	{
 		complained = GetCurrentTimestamp();
 		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("could not start a %s", type),

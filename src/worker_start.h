@@ -23,8 +23,11 @@ extern void kin_worker_signals(void);
 /* Connects to a database as its superuser, with settings that our SQL relies on. */
 extern void kin_worker_connect(Oid database);
 
-/* Registers a dynamic background process; false when there is no place for it, which is logged with what to do, not too often. */
-extern bool kin_worker_register(const char *type, const char *function, int place, int64 token);
+/*
+ * Registers a dynamic background process; false when there is no place for it, which is logged with what to do, if it is to be, and
+ * not too often.
+ */
+extern bool kin_worker_register(const char *type, const char *function, int place, int64 token, bool complain);
 
 /* The token of kin_worker_register(). */
 extern int64 kin_worker_token(void);

@@ -84,8 +84,16 @@ $node->safe_psql('postgres', "COMMIT PREPARED 'p'");
 ok(hear_until($behind), 'but when that is committed');
 is($node->safe_psql('postgres', "SELECT count(*) FROM kinesis.read_shard('s', 'shardId-000000000000') WHERE sequence_number <= $behind"), '204', 'and all up to the number can be read');
 
-# A restart, and an end.
+# Nobody has heard of a new channel yet: what can be read is found, however long ago that was.
 my $last = greatest_number($node, 'postgres', 's');
+$node->safe_psql('postgres', "SET kinesis.clock_offset = '2 d'; $gone");
+@heard = ();
+$node->safe_psql('postgres', "SELECT kinesis.create_notification('s', 'other bell')");
+ok(hear_until($last), 'of what was put before others were rolled back, too');
+is(scalar(grep { $_->{stream} eq 's' && $_->{number} > $last } @heard), 0, 'and of nothing else');
+$node->safe_psql('postgres', "SELECT kinesis.delete_notification('s', 'other bell')");
+
+# A restart, and an end.
 $node->safe_psql('postgres', $gone);
 $node->restart;
 $listener = $node->background_psql('postgres', on_error_stop => 0);

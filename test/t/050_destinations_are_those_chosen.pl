@@ -65,4 +65,15 @@ foreach my $kind (sort keys %kinds)
 	is(sql("SELECT string_agg(who, ' ') FROM public.ran_as WHERE what LIKE '% of another'"), 'owner', "$kind: as the mapping's owner, as always");
 	sql("SELECT state FROM kinesis.delete_event_source_mapping('$mapping'); DELETE FROM public.ran_as");
 }
+# Who owns the schema can't put another table there between the look and the statement.
+sql('ALTER SCHEMA app OWNER TO other; DROP TABLE app.failed_table; SET ROLE owner; CREATE TABLE app.failed_table (invocation_record jsonb)');
+my $mapping = sql("SET ROLE owner; SELECT kinesis.create_event_source_mapping('s', 'app.fails', starting_position => 'LATEST', maximum_retry_attempts => 0, on_failure => 'table:app.failed_table')");
+my $other = $node->background_psql('postgres');
+$other->query_safe("SET ROLE other; BEGIN; DROP TABLE app.failed_table; DROP FUNCTION app.spy; $kinds{table}{make}");
+sql("SELECT kinesis.put_record('s', 'x', 'k')");
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'kinesis worker' AND wait_event_type = 'Lock'"), 'the worker waits for who replaces the table');
+$other->query_safe('COMMIT');
+$other->quit;
+ok($node->poll_query_until('postgres', "SELECT error_message LIKE '%belongs to another role%' FROM kinesis.event_source_mapping_lanes WHERE uuid = '$mapping'"), 'and then does not use it');
+is(sql("SELECT count(*) FROM public.ran_as WHERE what LIKE '% of another'"), '0', 'nor runs its code');
 done_testing();
