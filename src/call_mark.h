@@ -9,9 +9,8 @@ typedef struct KinCallMark
 {
 	int64 lane_id;
 	int64 end;
-	int64
-		invoked; /* how often the lane's function had been, by its row; if that says more now, the call was committed */
-	bool alone;  /* no other function was running, in any database */
+	int64 invoked; /* how often the function had been called, by the lane's row: more now means that it was committed */
+	bool alone;    /* no other function was running, in any database */
 } KinCallMark;
 
 /* In a worker: from now on, or no longer, a function runs for this lane. */

@@ -263,12 +263,11 @@ read_ends(KinLane *lane, const Row *row)
 		lane->ends[i] = DatumGetInt64(ends[i]);
 }
 
+/* What load_mapping() has left to be read: mapping and stream are there already, and the rest is zero. */
 static void
 read_lane(KinLane *lane, const Row *row)
 {
-	lane->uuid = *DatumGetUUIDP(row->values[LANE_UUID]);
 	lane->lane_id = DatumGetInt64(row->values[LANE_ID]);
-	lane->stream_id = DatumGetInt64(row->values[LANE_STREAM]);
 	lane->shard_index = DatumGetInt32(row->values[LANE_SHARD]);
 	lane->shard_id = pstrdup(kin_shard_id(lane->shard_index));
 	lane->lane = DatumGetInt32(row->values[LANE_LANE]);
@@ -276,7 +275,6 @@ read_lane(KinLane *lane, const Row *row)
 	lane->checkpoint = lane->loaded_checkpoint = DatumGetInt64(row->values[LANE_CHECKPOINT]);
 	lane->invoked = DatumGetInt64(row->values[LANE_INVOCATIONS]);
 	lane->stop_at = int64_or(row, LANE_STOP_AT, PG_INT64_MAX);
-	lane->ended = false;
 	read_ends(lane, row);
 	lane->attempts = DatumGetInt32(row->values[LANE_ATTEMPTS]);
 	lane->crashes = DatumGetInt32(row->values[LANE_CRASHES]);
@@ -418,44 +416,36 @@ kin_lane_load(int64 lane_id)
 
 /* ---- Writing ---- */
 
-/* A row to be written: what is set replaces what was there. */
-typedef struct Change
-{
-	Row row;
-	bool replaces[LANE_COLUMNS + 1];
-} Change;
-
 static void
-set(Change *change, int column, Datum value)
+set(Row *row, int column, Datum value)
 {
-	change->row.values[column] = value;
-	change->row.nulls[column] = false;
-	change->replaces[column] = true;
+	row->values[column] = value;
+	row->nulls[column] = false;
 }
 
 static void
-set_or_null(Change *change, int column, Datum value, bool isnull)
+set_or_null(Row *row, int column, Datum value, bool isnull)
 {
-	set(change, column, value);
-	change->row.nulls[column] = isnull;
+	row->values[column] = value;
+	row->nulls[column] = isnull;
 }
 
 static void
-set_time(Change *change, int column, TimestampTz time)
+set_time(Row *row, int column, TimestampTz time)
 {
-	set_or_null(change, column, TimestampTzGetDatum(time), time == 0);
+	set_or_null(row, column, TimestampTzGetDatum(time), time == 0);
 }
 
 static void
-set_jsonb(Change *change, int column, Jsonb *value)
+set_jsonb(Row *row, int column, Jsonb *value)
 {
-	set_or_null(change, column, PointerGetDatum(value), value == NULL);
+	set_or_null(row, column, PointerGetDatum(value), value == NULL);
 }
 
 static void
-add(Change *change, int column, int64 more)
+add(Row *row, int column, int64 more)
 {
-	set(change, column, Int64GetDatum(DatumGetInt64(change->row.values[column]) + more));
+	set(row, column, Int64GetDatum(DatumGetInt64(row->values[column]) + more));
 }
 
 static Datum
@@ -472,30 +462,29 @@ ends_array(const KinLane *lane)
 static HeapTuple
 changed(Relation lanes, HeapTuple tuple, const KinLane *lane)
 {
-	Change change = {.replaces = {false}};
+	Row row;
 
-	read_row(lanes, tuple, &change.row);
-	if (DatumGetInt64(change.row.values[LANE_CHECKPOINT]) != lane->loaded_checkpoint)
+	read_row(lanes, tuple, &row);
+	if (DatumGetInt64(row.values[LANE_CHECKPOINT]) != lane->loaded_checkpoint)
 		return NULL;
-	set(&change, LANE_CHECKPOINT, Int64GetDatum(lane->checkpoint));
-	set(&change, LANE_ENDED, BoolGetDatum(lane->ended));
-	set_or_null(&change, LANE_ENDS, ends_array(lane), lane->nends == 0);
-	set(&change, LANE_ATTEMPTS, Int32GetDatum(lane->attempts));
-	set(&change, LANE_CRASHES, Int32GetDatum(lane->crashes));
-	set_time(&change, LANE_FAILING_SINCE, lane->failing_since);
-	set_time(&change, LANE_RETRY_AT, lane->retry_at);
-	set_time(&change, LANE_WINDOW_START, lane->window_start);
-	set_jsonb(&change, LANE_WINDOW_STATE, lane->window_state);
-	set(&change, LANE_WINDOW_FULL, BoolGetDatum(lane->window_full));
-	set(&change, LANE_LAST_RESULT, CStringGetTextDatum(lane->last_result));
-	set_time(&change, LANE_PROCESSED_AT, lane->processed_at);
-	set_jsonb(&change, LANE_LAST_ERROR, lane->last_error);
-	add(&change, LANE_INVOCATIONS, lane->invocations);
-	add(&change, LANE_FAILURES, lane->failures);
-	add(&change, LANE_RECORDS, lane->records);
-	add(&change, LANE_DISCARDED, lane->discarded);
-	return heap_modify_tuple(tuple, RelationGetDescr(lanes), change.row.values + 1, change.row.nulls + 1,
-							 change.replaces + 1);
+	set(&row, LANE_CHECKPOINT, Int64GetDatum(lane->checkpoint));
+	set(&row, LANE_ENDED, BoolGetDatum(lane->ended));
+	set_or_null(&row, LANE_ENDS, ends_array(lane), lane->nends == 0);
+	set(&row, LANE_ATTEMPTS, Int32GetDatum(lane->attempts));
+	set(&row, LANE_CRASHES, Int32GetDatum(lane->crashes));
+	set_time(&row, LANE_FAILING_SINCE, lane->failing_since);
+	set_time(&row, LANE_RETRY_AT, lane->retry_at);
+	set_time(&row, LANE_WINDOW_START, lane->window_start);
+	set_jsonb(&row, LANE_WINDOW_STATE, lane->window_state);
+	set(&row, LANE_WINDOW_FULL, BoolGetDatum(lane->window_full));
+	set(&row, LANE_LAST_RESULT, CStringGetTextDatum(lane->last_result));
+	set_time(&row, LANE_PROCESSED_AT, lane->processed_at);
+	set_jsonb(&row, LANE_LAST_ERROR, lane->last_error);
+	add(&row, LANE_INVOCATIONS, lane->invocations);
+	add(&row, LANE_FAILURES, lane->failures);
+	add(&row, LANE_RECORDS, lane->records);
+	add(&row, LANE_DISCARDED, lane->discarded);
+	return heap_form_tuple(RelationGetDescr(lanes), row.values + 1, row.nulls + 1);
 }
 
 /* Has somebody given the table triggers, or indexes that need the executor? */

@@ -11,16 +11,10 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
-#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "error_report.h"
@@ -59,23 +53,19 @@ kin_slice_maker_main(Datum arg)
 	char offset[64];
 
 	memcpy(&request, MyBgworkerEntry->bgw_extra, sizeof(request));
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(request.database, InvalidOid, 0);
+	kin_worker_signals();
+	kin_worker_connect(request.database);
 
 	/* The producer's session may hold what we wait for: give up soon, and it will do the work itself. */
 	SetConfigOption("lock_timeout", "2s", PGC_SUSET, PGC_S_SESSION);
 	snprintf(offset, sizeof(offset), "%.3f", request.clock_offset);
 	SetConfigOption("kinesis.clock_offset", offset, PGC_SUSET, PGC_S_SESSION);
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgstat_report_activity(STATE_RUNNING, "kinesis slice maker");
+	kin_worker_report("kinesis slice maker");
+	kin_worker_begin();
 	make_slices(request.stream_id, request.shard_index, request.number);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_activity(STATE_IDLE, NULL);
+	kin_worker_commit();
+	kin_worker_report(NULL);
 }
 
 /* Runs the worker to its end; false when it could not be started. */
